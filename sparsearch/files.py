@@ -25,12 +25,13 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise ResourceError(
-                f"cannot write {path}: {error.strerror}; free space or choose another folder, then run the same command again"
+                f"cannot write {path}: {error.strerror}; free space or choose another folder, "
+                "then run the same command again"
             ) from error
         raise
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, flushes it to disk, then renames it.
 
     A crash or a full disk leaves `path` as it was.

@@ -1,0 +1,1 @@
+"""Objectives that ship with the package; `sparsearch ls objectives` lists them."""

@@ -1,0 +1,147 @@
+"""Commands that look: status, report, export, eval, ls, doctor."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsearch.cli.console import print_json, progress_listener
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Kind(StrEnum):
+    """What `ls` lists."""
+
+    searchers = "searchers"
+    allocators = "allocators"
+    spaces = "spaces"
+    objectives = "objectives"
+    pruners = "pruners"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    for command in (status, report, export, doctor):
+        app.command()(command)
+    app.command("eval")(evaluate)
+    app.command("ls")(list_names)
+
+
+def status(run: Run, as_json: Json = False) -> None:
+    """How far a run is, also while it is running."""
+    from sparsearch.job.status import read_status
+
+    found = read_status(run)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    state = "running" if found.running else "not running"
+    eta = "" if found.eta is None else f", about {found.eta:.0f} s left in this stage"
+    print(f"{run}: {state}; stage {found.stage}, {found.done} of {found.total}{eta}")
+    print(f"{found.evaluations} evaluations, {found.forward_tokens:,.0f} forward tokens")
+
+
+def report(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="Where to write; left out: RUN/report.html.")] = None,
+) -> None:
+    """Write the HTML report of a finished run again."""
+    from sparsearch.report.run import write_report
+
+    print(f"report: {write_report(run, out)}")
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    layout: Annotated[str, typer.Option(help="dense: an ordinary checkpoint with zeros.")] = "dense",
+    profile: Annotated[str, typer.Option(help="best, uniform, or the path of a profile.")] = "best",
+    verify: Annotated[bool, typer.Option(help="Reload in a fresh process and compare.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Write the checkpoint of a finished run."""
+    from sparsearch.export.run import export_run
+
+    done = export_run(run, out, layout=layout, profile=profile, verify=verify)
+    found = done.verified
+    if as_json:
+        print_json({
+            "out": str(done.out), "sparsity": done.profile.sparsity,
+            "max_difference": found and found.max_difference, "zeros": found and found.sparsity,
+        })  # fmt: skip
+        return
+    print(f"wrote {done.out}: {done.profile.sparsity:.2%} sparse over its sites")
+    if found:
+        print(
+            f"reloaded in a fresh process: largest logit difference {found.max_difference:g}, "
+            f"{found.sparsity:.2%} zeros"
+        )
+
+
+def evaluate(
+    run: Run,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="best, uniform, or the path of a profile; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure profiles on the held-out panel of a run's job, beside the dense model."""
+    from sparsearch.export.run import chosen_profile, open_run
+    from sparsearch.report.run import comparison_data
+    from sparsearch.report.table import comparison_text
+
+    names = profile or ["uniform", "best"]
+    with progress_listener() as listener:
+        job = open_run(run)
+        job.listener = listener
+        profiles = {name: chosen_profile(job.folder, name) for name in names}
+        comparison = job.evaluate(profiles)
+    if as_json:
+        print_json(comparison)
+        return
+    data = comparison_data(comparison, title="")
+    print(comparison_text(data.rows, data.objective))
+
+
+def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
+    """List what a job file may name."""
+    rows = _rows(kind)
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        options = "".join(f"\n{'':{width}}    {name}: {value}" for name, value in row.get("options", {}).items())
+        print(f"{row['name']:{width}}  {row['summary']}{options}")
+
+
+def _rows(kind: Kind) -> list[dict[str, Any]]:
+    if kind in (Kind.searchers, Kind.allocators):
+        from sparsearch.search import describe_searchers
+
+        return [row for row in describe_searchers() if row["evaluates"] == (kind is Kind.searchers)]
+    if kind is Kind.pruners:
+        from sparsearch.pruning import describe_pruners
+
+        return describe_pruners()
+    from sparsearch.job.presets import describe_presets
+
+    return describe_presets("search_spaces" if kind is Kind.spaces else "objectives")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show versions, devices, memory and disk, and what is missing."""
+    from sparsearch.cli.doctor import examine
+
+    found = examine()
+    if as_json:
+        print_json(found)
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        print(f"{name:{width}}  {value}")

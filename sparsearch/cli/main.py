@@ -1,0 +1,54 @@
+"""`sparsearch`: the entry point, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from sparsearch.cli import inspect_commands, job_commands
+from sparsearch.errors import SparsearchError
+
+app = typer.Typer(
+    help="Decide how much to prune where: build a supernet, search an allocation, export a checkpoint.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+job_commands.register(app)
+inspect_commands.register(app)
+
+
+def main() -> None:
+    """Runs the command line and exits with the code that the README lists."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `sparsearch ARGUMENTS`; every expected error is one line on standard error."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except SparsearchError as error:
+        kind = "stopped" if error.exit_code in (75, 130, 143) else "error"
+        print(f"{kind}: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.TyperException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Nobody reads any more (`sparsearch ls | head`); a second error at exit would only be noise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        print(
+            f"internal error: {type(error).__name__}: {error}; please report it with the lines above",
+            file=sys.stderr,
+        )
+        return 1
+    return result if isinstance(result, int) else 0

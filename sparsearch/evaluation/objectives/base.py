@@ -1,0 +1,33 @@
+"""What an objective is given and gives."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from sparsearch.model.blockwise import Batch
+
+
+class Outputs(Protocol):
+    """One model's outputs on a batch, computed only where an objective asks for them."""
+
+    hidden: Tensor
+    """Last hidden states `[batch, tokens, width]`."""
+
+    def logits(self, rows: slice) -> Tensor:
+        """Logits `[batch, rows, vocabulary]` at the token positions `rows`."""
+
+
+class Objective(Protocol):
+    """What is minimised; one value per sequence."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """How reports call it."""
+    unit: ClassVar[str]
+    needs_teacher: ClassVar[bool]
+    needs_head: ClassVar[bool]
+
+    def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """Float64 `[batch]`."""

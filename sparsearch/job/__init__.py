@@ -1,0 +1,1 @@
+"""Jobs: config, journal, lock, run loop, resume."""

@@ -1,0 +1,69 @@
+"""What a running job tells whoever watches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparsearch.job.journal import Journal
+
+STAGES = ("build", "search", "compare", "report", "export", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Progress of a stage, or a line of text (then `text` alone counts)."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    text: str = ""
+
+
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Ignores everything."""
+
+
+@dataclass(eq=False)
+class Announcer:
+    """Passes events on to a listener, the log file and, for `status`, the journal.
+
+    Attributes:
+        every: seconds between two notes in the journal; the last step of a stage is always noted.
+    """
+
+    listener: Listener
+    journal: Journal
+    log: Path
+    every: float = 1.0
+    _started: dict[str, float] = field(default_factory=dict)
+    _noted: float = 0.0
+
+    def progress(self, stage: str, done: int, total: int, text: str = "") -> None:
+        """`done` of `total` steps of a stage."""
+        now = time.time()
+        begins = stage not in self._started
+        started = self._started.setdefault(stage, now)
+        self.listener(Event(stage, done, total, text))
+        if begins or done >= total or now - self._noted >= self.every:
+            self._noted = now
+            fact = {
+                "stage": stage,
+                "done": done,
+                "total": total,
+                "started": started,
+                "updated": now,
+                "text": text,
+            }
+            self.journal.set_fact("progress", fact)
+
+    def line(self, stage: str, text: str) -> None:
+        """A line for people."""
+        self.listener(Event(stage, text=text))
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {text}\n")

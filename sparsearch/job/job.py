@@ -1,0 +1,263 @@
+"""A job: build, search and compare, from a config to a run folder. The same call again resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sparsearch
+from sparsearch.errors import ResourceError
+from sparsearch.evaluation.evaluator import Evaluator
+from sparsearch.job.comparison import Candidate, compare, curve
+from sparsearch.job.config import JobConfig, load_config, parse_config
+from sparsearch.job.events import Announcer, Listener, silent
+from sparsearch.job.folder import RunFolder
+from sparsearch.job.journal import Journal, Totals
+from sparsearch.job.lock import RunLock
+from sparsearch.job.loop import JournaledEvaluations, SearchLoop
+from sparsearch.job.plan import Plan, free_bytes, make_plan, supernet_bytes
+from sparsearch.job.prepare import Prepared, prepare
+from sparsearch.job.stop import StopRequest
+from sparsearch.model.panel import Panel
+from sparsearch.search import ALLOCATORS, Progress, make_searcher
+from sparsearch.space import Allocation, Profile
+from sparsearch.space.repair import uniform
+from sparsearch.supernet import Supernet, Switcher, build_supernet
+from sparsearch.supernet.build import supernet_complete
+
+BATCH_TOKENS = 4096
+
+
+class Job:
+    """One run folder and what happens in it.
+
+    Args:
+        config: from `load_config`, `Job.load` or `Job.of`.
+        listener: is told every step.
+    """
+
+    def __init__(self, config: JobConfig, listener: Listener = silent) -> None:
+        self.config = config
+        self.folder = RunFolder(config.run.dir)
+        self.listener = listener
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: tuple[str, ...] = (), listener: Listener = silent) -> Job:
+        """A job from a YAML file."""
+        return cls(load_config(path, overrides), listener)
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any], listener: Listener = silent) -> Job:
+        """A job from a mapping with the content of a job file; paths are relative to the current folder."""
+        return cls(parse_config(mapping), listener)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Model, panels, space, budget and searcher, checked."""
+        return prepare(self.config)
+
+    def plan(self) -> Plan:
+        """What the job will do and cost. Writes nothing."""
+        return make_plan(self.prepared)
+
+    def build(self) -> Supernet:
+        """Builds the supernet, or what is missing of it.
+
+        Raises:
+            SparsearchError: bad config, conflict, too little disk, or stopped (then the same call resumes).
+        """
+        with self._running() as running:
+            return running.build()
+
+    def search(self) -> Profile:
+        """Builds what is missing, searches, compares on held-out text and writes the profiles.
+
+        Raises:
+            SparsearchError: as `build`.
+        """
+        with self._running() as running:
+            return running.search()
+
+    def evaluate(self, profiles: Mapping[str, Profile]) -> dict[str, Any]:
+        """Measures profiles on the held-out panel beside the dense model; the run must have a supernet.
+
+        Returns:
+            The comparison as `sparsearch.job.comparison.compare` gives it.
+        """
+        with self._running() as running:
+            return running.evaluate(profiles)
+
+    @contextmanager
+    def _running(self) -> Iterator[_Running]:
+        """The run folder, locked and claimed; nothing is touched before every check has passed."""
+        self.folder.check(self.config)
+        prepared = self.prepared
+        with ExitStack() as stack:
+            stack.enter_context(RunLock(self.folder.path))
+            self.folder.claim(self.config)
+            journal = stack.enter_context(Journal.create_or_open(self.folder.journal))
+            stop = stack.enter_context(StopRequest(self.config.run.time_limit))
+            yield _Running(prepared, self.folder, journal, stop, Announcer(self.listener, journal, self.folder.log))
+
+
+class _Running:
+    """The stages of a job that holds its run folder."""
+
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, journal: Journal, stop: StopRequest, announce: Announcer
+    ) -> None:
+        self.prepared = prepared
+        self.folder = folder
+        self.journal = journal
+        self.stop = stop
+        self.announce = announce
+
+    def build(self) -> Supernet:
+        """The build stage."""
+        prepared, folder = self.prepared, self.prepared.supernet_folder
+        for warning in prepared.warnings:
+            self.announce.line("build", f"warning: {warning}")
+        if not supernet_complete(folder):
+            self._check_disk()
+            self.announce.line("build", f"supernet of {len(prepared.space)} sites in {folder}")
+
+        def report(done: int, total: int) -> None:
+            self.announce.progress("build", done, total)
+            self.stop.check()
+
+        with RunLock(folder):
+            supernet = build_supernet(
+                prepared.model,
+                prepared.build_plan,
+                folder,
+                batch_size=self._batch_size(prepared.panels.calibration),
+                workers=prepared.config.run.workers,
+                report=report,
+            )
+        self.journal.set_fact(
+            "supernet", {"folder": str(folder), "fingerprint": supernet.fingerprint, "bytes": supernet.bytes}
+        )
+        return supernet
+
+    def search(self) -> Profile:
+        """The search and compare stages."""
+        supernet = self.build()
+        prepared = self.prepared
+        switcher = Switcher(prepared.model, supernet)
+        try:
+            evaluations = self._evaluations(switcher, prepared.panels.search, "search", only_main=True)
+            loop = SearchLoop(prepared.searcher(), evaluations, self._report_search)
+            best = loop.run()
+            self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens")
+            return self._compare(loop, best, switcher, evaluations)
+        finally:
+            switcher.restore()
+
+    def evaluate(self, profiles: Mapping[str, Profile]) -> dict[str, Any]:
+        """Any profiles on the held-out panel."""
+        space = self.prepared.space
+        found = {name: profile.allocation(space) for name, profile in profiles.items()}
+        switcher = Switcher(self.prepared.model, self.build())
+        try:
+            heldout = self._evaluations(switcher, self.prepared.panels.heldout, "heldout", only_main=False)
+            rows = [
+                Candidate("dense", space.dense()),
+                *(Candidate(name, allocation) for name, allocation in found.items()),
+            ]
+            return compare(rows, heldout, space, self.prepared.config.seed)
+        finally:
+            switcher.restore()
+
+    def _report_search(self, progress: Progress, tokens: float) -> None:
+        self.announce.progress("search", progress.done, progress.total, f"{tokens:.4g} tokens")
+        self.stop.check()
+
+    def _compare(
+        self, loop: SearchLoop, best: Allocation, switcher: Switcher, evaluations: JournaledEvaluations
+    ) -> Profile:
+        prepared, seed = self.prepared, self.prepared.config.seed
+        total = self.journal.totals().get("search", Totals())
+        self.announce.progress("compare", 0, 2)
+        allocator = self._best_allocator(evaluations)
+        heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
+        level = uniform(prepared.space, prepared.limits)
+        found = Candidate(f"searched: {loop.searcher.name}", best, total.seconds, total.forward_tokens)
+        candidates = [
+            Candidate("dense", prepared.space.dense()),
+            Candidate("uniform", level),
+            allocator,
+            found,
+        ]
+        comparison = compare(candidates, heldout, prepared.space, seed)
+        self.announce.progress("compare", 1, 2)
+        comparison["curve"] = curve(loop.milestones, {"uniform": level}, heldout, seed)
+        self.journal.set_fact("comparison", comparison)
+        self.announce.progress("compare", 2, 2)
+        return self._write_profiles(comparison, best, level, loop)
+
+    def _best_allocator(self, evaluations: JournaledEvaluations) -> Candidate:
+        """The allocator whose allocation is best on the whole search panel; held-out text plays no part."""
+        prepared = self.prepared
+        found: dict[str, Allocation] = {}
+        for name in ALLOCATORS:
+            allocator = make_searcher(name, {}, prepared.problem, prepared.config.seed)
+            assert allocator.ask() is None
+            found[name] = allocator.best
+        sequences = tuple(range(len(prepared.panels.search)))
+        means = evaluations.values(tuple(found.values()), sequences).mean(axis=1)
+        name = list(found)[int(means.argmin())]
+        return Candidate(f"best allocator: {name}", found[name])
+
+    def _write_profiles(
+        self, comparison: dict[str, Any], best: Allocation, level: Allocation, loop: SearchLoop
+    ) -> Profile:
+        rows = {row["name"]: row for row in comparison["rows"]}
+        prepared = self.prepared
+        shared = {"budget": prepared.config.limits.describe()}
+        figures = {
+            "heldout": {
+                name: {key: row[key] for key in ("objective", "perplexity", "sparsity")} for name, row in rows.items()
+            },
+            "objective": comparison["objective"],
+            "differences": comparison["differences"],
+            "evaluated_tokens": loop.tokens,
+        }
+        profile = Profile.of(
+            prepared.space, best, **shared, figures=figures, provenance=self._provenance(loop.searcher.name)
+        )
+        profile.save(self.folder.best)
+        Profile.of(prepared.space, level, **shared, provenance=self._provenance("uniform")).save(self.folder.uniform)
+        return profile
+
+    def _provenance(self, searcher: str) -> dict[str, Any]:
+        config = self.prepared.config
+        return {
+            "model": self.prepared.model.name,
+            "searcher": searcher,
+            "seed": config.seed,
+            "supernet": self.prepared.fingerprint,
+            "search_panel": self.prepared.panels.search.fingerprint,
+            "heldout_panel": self.prepared.panels.heldout.fingerprint,
+            "sparsearch": sparsearch.__version__,
+        }
+
+    def _evaluations(self, switcher: Switcher, panel: Panel, name: str, only_main: bool) -> JournaledEvaluations:
+        objectives = self.prepared.objectives[:1] if only_main else self.prepared.objectives
+        evaluator = Evaluator(self.prepared.model, switcher, panel, objectives, self._batch_size(panel))
+        return JournaledEvaluations(evaluator, self.journal, name, self.stop.check)
+
+    def _batch_size(self, panel: Panel) -> int:
+        return max(1, BATCH_TOKENS // panel.length)
+
+    def _check_disk(self) -> None:
+        prepared = self.prepared
+        needed = supernet_bytes(prepared.space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize)
+        free = free_bytes(prepared.supernet_folder)
+        if needed > free:
+            raise ResourceError(
+                f"supernet {prepared.supernet_folder} needs about {needed / 2**30:.2f} GiB, "
+                f"{free / 2**30:.2f} GiB are free; give supernet: a folder on a larger disk, or use fewer levels"
+            )

@@ -1,0 +1,111 @@
+"""The loop that answers a searcher from the journal, and from the evaluator what the journal does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sparsearch.evaluation.evaluator import Evaluator
+from sparsearch.job.journal import Journal
+from sparsearch.search import Evaluate, Progress, Searcher
+from sparsearch.space import Allocation
+from sparsearch.space.space import FloatArray
+
+Report = Callable[[Progress, float], None]
+"""Called with the searcher's progress and the tokens evaluated; may raise to stop, nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A new incumbent: after so many evaluated tokens (sequences times their length, memo hits left out)."""
+
+    tokens: float
+    allocation: Allocation
+
+
+@dataclass(eq=False)
+class JournaledEvaluations:
+    """Evaluations of one panel that are paid once: first looked up in the journal, then computed and recorded.
+
+    Every computed value is in the journal before anyone hears of it.
+    """
+
+    evaluator: Evaluator
+    journal: Journal
+    panel: str
+    check: Callable[[], None] = lambda: None
+    computed: int = 0
+
+    def values(self, allocations: tuple[Allocation, ...], sequences: tuple[int, ...]) -> FloatArray:
+        """The first objective, float64 `[allocations, sequences]`."""
+        return self.all_values(allocations, sequences)[self.evaluator.objectives[0].name]
+
+    def all_values(self, allocations: tuple[Allocation, ...], sequences: tuple[int, ...]) -> dict[str, FloatArray]:
+        """Per objective float64 `[allocations, sequences]`."""
+        names = [objective.name for objective in self.evaluator.objectives]
+        groups: dict[tuple[int, ...], list[Allocation]] = {}
+        for allocation in dict.fromkeys(allocations):
+            missing = self._missing(allocation, sequences)
+            if missing:
+                groups.setdefault(missing, []).append(allocation)
+        for missing, group in groups.items():
+            self._compute(group, missing)
+        tables = {}
+        for name in names:
+            rows = (self.journal.known(self.panel, name, allocation) for allocation in allocations)
+            tables[name] = np.array([[known[sequence] for sequence in sequences] for known in rows])
+        return tables
+
+    def _missing(self, allocation: Allocation, sequences: tuple[int, ...]) -> tuple[int, ...]:
+        """A kill between two objectives of one evaluation leaves the last one unknown: that one decides."""
+        known = self.journal.known(self.panel, self.evaluator.objectives[-1].name, allocation)
+        return tuple(sequence for sequence in sequences if sequence not in known)
+
+    def _compute(self, allocations: list[Allocation], sequences: tuple[int, ...]) -> None:
+        for evaluation in self.evaluator.evaluate(allocations, sequences):
+            allocation = allocations[evaluation.index]
+            tokens, seconds = evaluation.forward_tokens, evaluation.seconds
+            for name, values in evaluation.values.items():
+                if not self.journal.known(self.panel, name, allocation).keys() >= set(sequences):
+                    self.journal.append(self.panel, name, allocation, sequences, values, tokens, seconds)
+                # All objectives come from one forward, which is charged once.
+                tokens = seconds = 0.0
+            self.computed += 1
+            self.check()
+
+
+@dataclass(eq=False)
+class SearchLoop:
+    """Drives a searcher to its end. Resume is the same call again: the journal answers what it knows."""
+
+    searcher: Searcher
+    evaluations: JournaledEvaluations
+    report: Report = lambda progress, tokens: None
+    milestones: list[Milestone] = field(default_factory=list)
+    tokens: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._asked: dict[Allocation, set[int]] = {}
+
+    def run(self) -> Allocation:
+        """The searcher's final allocation."""
+        while (request := self.searcher.ask()) is not None:
+            values = self.evaluations.values(request.allocations, request.sequences)
+            self._count(request)
+            self.searcher.tell(values)
+            self._note(self.searcher.progress.incumbent)
+            self.report(self.searcher.progress, self.tokens)
+        self._note(self.searcher.best)
+        return self.searcher.best
+
+    def _count(self, request: Evaluate) -> None:
+        for allocation in request.allocations:
+            asked = self._asked.setdefault(allocation, set())
+            self.tokens += len(set(request.sequences) - asked) * self.searcher.problem.tokens
+            asked.update(request.sequences)
+
+    def _note(self, incumbent: Allocation | None) -> None:
+        if incumbent is not None and (not self.milestones or self.milestones[-1].allocation != incumbent):
+            self.milestones.append(Milestone(self.tokens, incumbent))

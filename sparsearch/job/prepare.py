@@ -1,0 +1,201 @@
+"""From a job's config to everything that it needs, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sparsearch.errors import ConfigError
+from sparsearch.evaluation.objectives import Objective, make_objective
+from sparsearch.files import digest
+from sparsearch.job.config import JobConfig
+from sparsearch.model.load import load_model, load_tokenizer
+from sparsearch.model.panel import Panels, make_panels
+from sparsearch.model.prunable import PrunableModel
+from sparsearch.model.sites import check_finite, find_sites, uncovered_fraction
+from sparsearch.model.text import load_documents
+from sparsearch.pruning import Pruner, make_pruner
+from sparsearch.search import Problem, Searcher, check_searcher, make_searcher
+from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
+from sparsearch.space.level import Level
+from sparsearch.space.repair import uniform
+from sparsearch.supernet import BuildPlan
+
+DEFAULT_LENGTH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A job whose every part exists and fits the others; nothing is on disk yet.
+
+    Attributes:
+        objectives: the one that is minimised first, then those that are only reported.
+        warnings: what the user should know before the work starts.
+    """
+
+    config: JobConfig
+    model: PrunableModel
+    panels: Panels
+    space: SearchSpace
+    limits: Limits
+    pruner: Pruner
+    objectives: tuple[Objective, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def problem(self) -> Problem:
+        """What the searcher sees."""
+        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length)
+
+    def searcher(self) -> Searcher:
+        """A fresh searcher, always the same one."""
+        named = self.config.searcher
+        return make_searcher(named.name, named.options, self.problem, self.config.seed)
+
+    @cached_property
+    def build_plan(self) -> BuildPlan:
+        """What the supernet is made from."""
+        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._propagated())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the supernet: equal for all jobs that may share it."""
+        return digest(self.build_plan.identity(self.model))
+
+    @property
+    def supernet_folder(self) -> Path:
+        """Where the supernet lies."""
+        return self.config.supernet or self.config.run.dir.parent / "supernets" / self.fingerprint
+
+    def _propagated(self) -> Allocation | None:
+        section = self.config.space
+        if section.propagation == "uniform":
+            return uniform(self.space, self.limits)
+        if section.propagation == "allocation":
+            assert section.profile is not None
+            return Profile.load(section.profile).allocation(self.space)
+        return None
+
+
+def prepare(config: JobConfig) -> Prepared:
+    """Loads the model and the text, finds the sites, and checks every part of the job against the others.
+
+    Raises:
+        SparsearchError: what is wrong, before anything is written.
+    """
+    check_names(config)
+    model = load_model(
+        config.model.name,
+        dtype=config.model.dtype,
+        device=config.model.device,
+        revision=config.model.revision,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    check_finite(model)
+    objectives = _objectives(config, model)
+    space = model_space(model, config.space.grid, config.space.targets, config.space.ignore)
+    limits = config.limits.limits(space)
+    panels = _panels(config, model)
+    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, _warnings(model, space))
+    # Built once for its checks: some options only fit some panels or spaces.
+    prepared.searcher()
+    return prepared
+
+
+def check_names(config: JobConfig) -> None:
+    """Checks what a job names, pruner and searcher and their options, without loading anything.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    job_pruner(config)
+    check_searcher(config.searcher.name, config.searcher.options)
+
+
+def job_pruner(config: JobConfig) -> Pruner:
+    """The pruner of the space section.
+
+    Raises:
+        ConfigError: an unknown pruner or option.
+    """
+    try:
+        return make_pruner(config.space.pruner.name, config.space.pruner.options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"space.pruner: {error}") from None
+
+
+def model_space(
+    model: PrunableModel, grid: Sequence[Level], targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()
+) -> SearchSpace:
+    """The search space of a model's linear weights.
+
+    Outside the sites, `params` and `bytes` count every parameter once; `flops` counts matrix weights, of
+    embeddings only those that serve as an output head.
+    """
+    sites = find_sites(model, targets, ignore)
+    prunable = sum(site.size for site in sites)
+    total = sum(parameter.numel() for parameter in model.module.parameters())
+    multiplied = sum(p.numel() for block in model.blocks for p in block.parameters() if p.dim() > 1)
+    get_head = getattr(model.module, "get_output_embeddings", lambda: None)
+    head = get_head()
+    multiplied += 0 if head is None else head.weight.numel()
+    return linear_space(
+        sites,
+        grid,
+        itemsize=model.storage_dtype.itemsize,
+        other_params=total - prunable,
+        other_flops=2 * (multiplied - prunable),
+    )
+
+
+def panel_length(config: JobConfig, model: PrunableModel) -> int:
+    """Tokens of a sequence: as asked, or 256 where the model takes as many.
+
+    Raises:
+        ConfigError: longer than the model's positions.
+    """
+    most = getattr(model.module.config, "max_position_embeddings", None)
+    asked = config.objective.panel.length
+    if asked is None:
+        return min(DEFAULT_LENGTH, most or DEFAULT_LENGTH)
+    if most is not None and asked > most:
+        raise ConfigError(f"objective.panel.length: {asked} tokens, but {model.name} takes at most {most}")
+    return asked
+
+
+def _panels(config: JobConfig, model: PrunableModel) -> Panels:
+    panel = config.objective.panel
+    sizes = {"calibration": panel.calibration, "search": panel.search, "heldout": panel.heldout}
+    name = config.model.name
+    tokenizer = load_tokenizer(name, config.model.revision, config.model.trust_remote_code)
+    return make_panels(load_documents(config.data.spec), tokenizer, panel_length(config, model), sizes, panel.seed)
+
+
+def _objectives(config: JobConfig, model: PrunableModel) -> tuple[Objective, ...]:
+    objective = make_objective(config.objective.objective)
+    get_head = getattr(model.module, "get_output_embeddings", lambda: None)
+    has_head = get_head() is not None
+    if objective.needs_head and not has_head:
+        raise ConfigError(
+            f"objective: {objective.name} needs a language-modelling head, which {model.name} lacks; "
+            "allowed for it: hidden"
+        )
+    if has_head and objective.name != "perplexity":
+        return objective, make_objective("perplexity")
+    return (objective,)
+
+
+def _warnings(model: PrunableModel, space: SearchSpace) -> tuple[str, ...]:
+    warnings = []
+    missed = uncovered_fraction(model, space.sites)
+    if missed > 0.05:
+        warnings.append(
+            f"{missed:.0%} of the blocks' weights are in no site and stay dense "
+            "(fused experts and other parameters that are no linear layers, or what targets and ignore leave out)"
+        )
+    short = [site.name for site, levels in zip(space.sites, space.levels, strict=True) if len(levels) == 1]
+    if short:
+        warnings.append(f"{len(short)} sites fit none of the levels and stay dense, the first is {short[0]}")
+    return tuple(warnings)

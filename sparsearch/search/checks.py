@@ -1,0 +1,30 @@
+"""Checks of the options that a job file gives a searcher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsearch.errors import ConfigError
+
+
+def positive_integer(option: str, value: Any) -> int:
+    """`value` as a positive integer.
+
+    Raises:
+        ConfigError: it is something else; the message names `searcher.OPTION`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"searcher.{option}: {value!r} is not allowed; give a positive integer")
+    return value
+
+
+def positive_integers(option: str, values: Any) -> tuple[int, ...]:
+    """`values`, one integer or a list of them, as a tuple of positive integers.
+
+    Raises:
+        ConfigError: it is empty, or something in it is no positive integer.
+    """
+    listed = values if isinstance(values, list | tuple) else [values]
+    if not listed:
+        raise ConfigError(f"searcher.{option}: the list is empty; give at least one positive integer")
+    return tuple(positive_integer(option, value) for value in listed)

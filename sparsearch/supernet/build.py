@@ -1,0 +1,323 @@
+"""Building a supernet block by block: statistics, all levels of every site, one shard a site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sparsearch.errors import ConflictError, ResourceError
+from sparsearch.files import read_json, write_json
+from sparsearch.model.blockwise import Batch, Blockwise, State
+from sparsearch.model.panel import Panel
+from sparsearch.model.prunable import PrunableModel
+from sparsearch.model.sites import model_fingerprint, site_weight
+from sparsearch.pruning import NM, Pattern, Pruner, Statistics, Unstructured
+from sparsearch.seeds import spawn_integer
+from sparsearch.space.allocation import Allocation
+from sparsearch.space.level import Level
+from sparsearch.space.space import SearchSpace
+from sparsearch.supernet.encodings import decode_variant, encode_level_map, encode_variants
+from sparsearch.supernet.statistics import StatisticsCollector
+from sparsearch.supernet.store import (
+    FORMAT,
+    MANIFEST,
+    Shard,
+    Supernet,
+    finished_shard,
+    read_manifest,
+    shard_file,
+    storage_view,
+    write_manifest,
+    write_shard,
+)
+
+Report = Callable[[int, int], None]
+"""Called with (sites done, sites in all); may raise to stop the build, which then resumes from there."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a supernet is made from; equal plans give equal supernets.
+
+    Attributes:
+        space: sites and levels.
+        pruner: makes the variants.
+        panel: the calibration panel.
+        propagate: the allocation that later blocks see while their statistics are taken; None: the dense model.
+        seed: for pruners that draw.
+    """
+
+    space: SearchSpace
+    pruner: Pruner
+    panel: Panel
+    propagate: Allocation | None = None
+    seed: int = 0
+
+    def identity(self, model: PrunableModel) -> dict[str, Any]:
+        """Everything that the variants depend on, as JSON-able data."""
+        return {
+            "format": FORMAT,
+            "model": model_fingerprint(model),
+            "storage_dtype": str(model.storage_dtype),
+            "compute_dtype": str(next(model.module.parameters()).dtype),
+            "panel": self.panel.fingerprint,
+            "space": self.space.describe(),
+            "pruner": pruner_identity(self.pruner),
+            "propagate": None if self.propagate is None else list(self.propagate.levels),
+            "seed": self.seed,
+        }
+
+
+def pruner_identity(pruner: Pruner) -> dict[str, Any]:
+    """A pruner's name and options as JSON-able data."""
+    return {"name": pruner.name, "options": asdict(pruner) if is_dataclass(pruner) else {}}
+
+
+def build_supernet(
+    model: PrunableModel,
+    plan: BuildPlan,
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    workers: int = 1,
+    report: Report = lambda done, total: None,
+) -> Supernet:
+    """Builds what is missing of the supernet in `folder` and opens it.
+
+    Holds the activations of one block at a time, for the whole panel. Every finished site is on disk before
+    the next is started, so that a build that was killed goes on with the first missing site.
+
+    Args:
+        batch_size: sequences per forward.
+        workers: sites of a block that are pruned at the same time, in threads. The result does not depend on it.
+        report: progress, and the place to stop.
+
+    Raises:
+        ResourceError: NaN or Inf in weights or activations, or the disk is full.
+        ConflictError: the folder holds another supernet.
+    """
+    identity = plan.identity(model)
+    _claim(folder, identity)
+    shards = {
+        index: shard
+        for index, site in enumerate(plan.space.sites)
+        if (shard := finished_shard(folder, index, site.name)) is not None
+    }
+    total = len(plan.space)
+    if len(shards) < total:
+        build = _Build(model, plan, folder, batch_size, workers)
+        for index, shard in build.missing(set(shards)):
+            shards[index] = shard
+            report(len(shards), total)
+    if not (folder / MANIFEST).exists():
+        write_manifest(folder, identity, [shards[index] for index in range(total)], {})
+    return Supernet(folder, plan.space)
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Marks a folder as this supernet's, or refuses one that is another's."""
+    note = folder / "identity.json"
+    if not note.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConflictError(f"{folder} is not empty and holds no supernet; choose another supernet folder")
+        write_json(note, identity)
+        return
+    found = read_json(note)
+    if found != identity:
+        odd = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
+        raise ConflictError(
+            f"{folder} holds a supernet of another {', '.join(odd)}; choose another supernet folder or delete it"
+        )
+
+
+class _Build:
+    """One pass over the blocks of a model that yields the shards that are missing."""
+
+    def __init__(self, model: PrunableModel, plan: BuildPlan, folder: Path, batch_size: int, workers: int) -> None:
+        self.model = model
+        self.plan = plan
+        self.folder = folder
+        self.runner = Blockwise(model)
+        self.parallel = Parallel(n_jobs=workers, prefer="threads", return_as="generator")
+        count = len(plan.panel)
+        starts = range(0, count, batch_size)
+        self.batches = [slice(start, min(start + batch_size, count)) for start in starts]
+        self.states: list[State] = [None] * len(self.batches)
+
+    def missing(self, finished: set[int]) -> Iterator[tuple[int, Shard]]:
+        """Prunes every site that is not in `finished`, in model order, and yields its shard once it is on disk."""
+        sites = self.plan.space.sites
+        todo = [index for index in range(len(sites)) if index not in finished]
+        replaced: dict[int, Tensor] = {}
+        try:
+            for block in range(sites[todo[-1]].block + 1):
+                here = [index for index in todo if sites[index].block == block]
+                collector = StatisticsCollector(self.model, [sites[index] for index in here], self._needs_gram)
+                with torch.no_grad():
+                    self._forward(block, collector if self._needs_inputs and here else None)
+                yield from self._prune(here, collector)
+                if self.plan.propagate is not None:
+                    self._propagate(block, replaced)
+        finally:
+            for index, dense in replaced.items():
+                self._view(index).copy_(dense)
+
+    @property
+    def _needs_inputs(self) -> bool:
+        return self.plan.pruner.statistics != "none"
+
+    @property
+    def _needs_gram(self) -> bool:
+        return self.plan.pruner.statistics == "gram"
+
+    def _forward(self, block: int, collector: StatisticsCollector | None) -> None:
+        """Runs one block (or what lies behind the last one) on the whole panel and keeps its outputs.
+
+        With propagation the outputs are made later, by the pruned block.
+        """
+        if not self._needs_inputs:
+            return
+        keep = self.plan.propagate is None
+        if collector is None and not keep:
+            return
+        for number, rows in enumerate(self.batches):
+            batch = self._batch(rows)
+            if collector is None:
+                state = self._step(block, number, batch)
+            else:
+                with collector.batch():
+                    state = self._step(block, number, batch)
+            if keep:
+                self.states[number] = state
+
+    def _step(self, block: int, number: int, batch: Batch) -> State:
+        if block < len(self.model.blocks):
+            run = self.runner.run(batch, start=block, state=self.states[number], stop=block + 1)
+            state = run.states[block]
+            _check_finite(state, self.model.block_paths[block])
+            return state
+        run = self.runner.run(batch, start=block, state=self.states[number])
+        assert run.hidden is not None
+        return self.runner.head(run.hidden, batch)
+
+    def _propagate(self, block: int, replaced: dict[int, Tensor]) -> None:
+        """Puts the propagated variants into the block and runs it again for its outputs."""
+        assert self.plan.propagate is not None
+        for index, site in enumerate(self.plan.space.sites):
+            level = self.plan.propagate.levels[index]
+            if site.block == block and level > 0:
+                view = self._view(index)
+                replaced[index] = view.clone()
+                dense = storage_view(view, self.model.storage_dtype)
+                view.copy_(decode_variant(load_file(self.folder / shard_file(index)), level, dense))
+        if self._needs_inputs and block < len(self.model.blocks):
+            with torch.no_grad():
+                for number, rows in enumerate(self.batches):
+                    self.states[number] = self._step(block, number, self._batch(rows))
+
+    def _prune(self, here: list[int], collector: StatisticsCollector) -> Iterator[tuple[int, Shard]]:
+        sites = self.plan.space.sites
+        tasks = (
+            delayed(prune_site)(
+                self.plan.pruner,
+                self._view(index),
+                collector.of(sites[index]) if self._needs_inputs else None,
+                self.plan.space.levels[index][1:],
+                self.model.storage_dtype,
+                spawn_integer(self.plan.seed, "pruner", sites[index].name),
+            )
+            for index in here
+        )
+        with _one_thread():
+            results = zip(here, self.parallel(tasks), strict=True)
+            for index, result in results:
+                yield index, write_shard(self.folder, index, sites[index].name, *result)
+
+    def _batch(self, rows: slice) -> Batch:
+        return {name: value.to(self.model.device) for name, value in self.plan.panel.batch(rows).items()}
+
+    def _view(self, index: int) -> Tensor:
+        return site_weight(self.model.module, self.plan.space.sites[index])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread a site: parallel sites do not fight over cores, and rounding does not depend on workers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def prune_site(
+    pruner: Pruner,
+    weight: Tensor,
+    statistics: Statistics | None,
+    levels: tuple[Level, ...],
+    dtype: torch.dtype,
+    seed: int,
+) -> tuple[dict[str, Tensor], tuple[float | None, ...]]:
+    """All variants of one site, encoded, and their relative output errors.
+
+    Args:
+        weight: `[out, in]`, dense.
+        levels: without the dense one.
+        dtype: of the stored variants.
+    """
+    torch.set_num_threads(1)
+    dense = weight.float()
+    patterns = [_pattern(level, tuple(dense.shape)) for level in levels]
+    generator = torch.Generator(device=dense.device).manual_seed(seed)
+    pruned = pruner.prune(dense, statistics, patterns, generator)
+    if pruned.weights is None and pruner.nested and not any(level.group for level in levels):
+        encoded = {"map": encode_level_map(pruned.masks).cpu()}
+        variants: Iterable[Tensor] = (torch.where(mask, dense, 0.0) for mask in pruned.masks)
+    else:
+        weights = torch.where(pruned.masks, dense, 0.0) if pruned.weights is None else pruned.weights
+        stored = [storage_view(part, dtype) for part in weights]
+        if not all(part.isfinite().all() for part in stored):
+            raise ResourceError(
+                f"{pruner.name}: updated weights overflow {dtype}; raise the damping or use a wider checkpoint dtype"
+            )
+        encoded, variants = encode_variants(stored), weights
+    return encoded, (0.0, *output_errors(dense, variants, statistics))
+
+
+def output_errors(dense: Tensor, variants: Iterable[Tensor], statistics: Statistics | None) -> list[float | None]:
+    """`tr(D H D^T) / tr(W H W^T)` per variant, `D = variant - W`, H the second moment of the input; None without H."""
+    if statistics is None or statistics.gram is None:
+        return [None for _ in variants]
+    gram = statistics.gram
+    scale = float(((dense @ gram) * dense).sum())
+    changes = (variant - dense for variant in variants)
+    return [float(((change @ gram) * change).sum()) / scale if scale > 0 else 0.0 for change in changes]
+
+
+def _pattern(level: Level, shape: tuple[int, ...]) -> Pattern:
+    if level.group:
+        return NM(keep=round((1 - level.sparsity) * level.group), group=level.group)
+    return Unstructured(level.removed(shape))
+
+
+def _check_finite(state: State, block: str) -> None:
+    hidden = state[0] if isinstance(state, tuple) else state
+    if not hidden.isfinite().all():
+        raise ResourceError(
+            f"{block} gives NaN or Inf on the calibration panel; try model.dtype: float32, or look at the checkpoint"
+        )
+
+
+def supernet_complete(folder: Path) -> bool:
+    """Whether `folder` holds a finished supernet."""
+    return (folder / MANIFEST).exists() and bool(read_manifest(folder))

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sparsearch.errors import ConfigError, ResourceError
+from sparsearch.space import Allocation
+
+
+def some_allocations(evaluator, count, seed=0):
+    """Mutants of a few parents, so that prefixes of many lengths are shared."""
+    space = evaluator.switcher.supernet.space
+    rng = np.random.default_rng(seed)
+    found = [Allocation.of(rng.integers(0, space.counts))]
+    while len(found) < count:
+        parent = found[rng.integers(len(found))].array
+        parent[rng.integers(len(space))] = rng.integers(0, 4)
+        if (child := Allocation.of(parent)) not in found:
+            found.append(child)
+    return found
+
+
+def whole_model_logits(evaluator, allocation, rows):
+    evaluator.switcher.switch(allocation)
+    with torch.no_grad():
+        output = evaluator.model.module(**evaluator.panel.batch(rows))
+    return output.logits if "logits" in output else output.last_hidden_state
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "llama_tied", "gpt2", "opt", "gemma2", "gemma3", "phi3", "gpt_neox", "mixtral"]
+)
+def test_kl_and_cross_entropy_are_those_of_ordinary_forwards_in_float64(family, evaluator_for):
+    evaluator = evaluator_for(family, ("kl", "perplexity"), count=3)
+    allocation = some_allocations(evaluator, 1)[0]
+    rows = [0, 1, 2]
+    (evaluation,) = evaluator.evaluate([allocation], rows)
+    dense = whole_model_logits(evaluator, evaluator.switcher.supernet.space.dense(), rows).double().log_softmax(-1)
+    pruned = whole_model_logits(evaluator, allocation, rows).double().log_softmax(-1)
+    kl = (dense.exp() * (dense - pruned)).sum(-1).mean(1)
+    ids = evaluator.panel.batch(rows)["input_ids"]
+    nll = torch.stack([functional.nll_loss(pruned[row, :-1], ids[row, 1:]) for row in rows])
+    np.testing.assert_allclose(evaluation.values["kl"], kl.numpy(), rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(evaluation.values["perplexity"], nll.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_hidden_error_is_relative_to_the_dense_states(family, evaluator_for):
+    evaluator = evaluator_for(family, ("hidden",), count=2)
+    allocation = some_allocations(evaluator, 1)[0]
+    values = evaluator.values([allocation], [0, 1])[0]
+    states = []
+    for each in (evaluator.switcher.supernet.space.dense(), allocation):
+        evaluator.switcher.switch(each)
+        with torch.no_grad():
+            states.append(evaluator.model.module.base_model(**evaluator.panel.batch([0, 1])).last_hidden_state.double())
+    expected = (states[1] - states[0]).square().sum((1, 2)) / states[0].square().sum((1, 2))
+    np.testing.assert_allclose(values, expected.numpy(), rtol=1e-5)
+
+
+def test_the_dense_model_has_no_divergence(evaluator_for):
+    evaluator = evaluator_for("llama", ("kl",))
+    values = evaluator.values([evaluator.switcher.supernet.space.dense()], range(6))
+    assert np.abs(values).max() < 1e-6
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_prefix_reuse_gives_the_same_bits_as_one_by_one(family, batch_size, evaluator_for):
+    evaluator = evaluator_for(family, batch_size=batch_size)
+    allocations = some_allocations(evaluator, 12)
+    together = evaluator.values(allocations, range(6))
+    assert evaluator.spent.reused_tokens > 0
+    for index, allocation in enumerate(allocations):
+        assert (evaluator.values([allocation], range(6))[0] == together[index]).all()
+
+
+def test_a_memory_bound_of_zero_only_costs_recomputation(evaluator_for):
+    evaluator, bounded = evaluator_for("llama"), evaluator_for("llama", state_bytes=0)
+    allocations = some_allocations(evaluator, 8)
+    assert (evaluator.values(allocations, range(6)) == bounded.values(allocations, range(6))).all()
+    assert bounded.spent.reused_tokens == 0
+
+
+def test_tokens_are_counted_by_the_part_of_the_model_that_ran(evaluator_for):
+    evaluator = evaluator_for("llama")
+    space = evaluator.switcher.supernet.space
+    assert evaluator.shares.sum() == pytest.approx(1)
+    late = next(index for index, site in enumerate(space.sites) if site.block == 1)
+    pair = [space.sparsest(), space.sparsest().replace({late: 0})]
+    evaluator.values(pair, range(6))
+    tokens = 6 * evaluator.panel.length
+    saved = tokens * evaluator.shares[0]
+    assert evaluator.spent.reused_tokens == pytest.approx(saved)
+    assert evaluator.spent.forward_tokens == pytest.approx(tokens + 2 * tokens - saved)
+
+
+def test_a_head_that_is_a_site_leaves_the_teacher_dense(evaluator_for):
+    evaluator = evaluator_for("llama", targets=("*", "lm_head"), count=2)
+    space = evaluator.switcher.supernet.space
+    assert space.sites[-1].name == "lm_head"
+    allocation = space.dense().replace({len(space) - 1: 3})
+    dense = whole_model_logits(evaluator, space.dense(), [0, 1]).double().log_softmax(-1)
+    pruned = whole_model_logits(evaluator, allocation, [0, 1]).double().log_softmax(-1)
+    kl = (dense.exp() * (dense - pruned)).sum(-1).mean(1)
+    np.testing.assert_allclose(evaluator.values([allocation], [0, 1])[0], kl.numpy(), rtol=1e-4)
+
+
+def test_values_do_not_depend_on_what_was_evaluated_before(evaluator_for):
+    evaluator = evaluator_for("llama")
+    allocations = some_allocations(evaluator, 6)
+    first = evaluator.values(allocations[:1], [3, 1])
+    evaluator.values(allocations[1:], range(6))
+    assert (evaluator.values(allocations[:1], [3, 1]) == first).all()
+
+
+def test_nan_is_reported_with_the_sequence(evaluator_for):
+    evaluator = evaluator_for("llama")
+    evaluator.values([evaluator.switcher.supernet.space.dense()], [0, 1])
+    evaluator.model.module.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(ResourceError, match="sequence 1 of the panel"):
+        evaluator.values([evaluator.switcher.supernet.space.sparsest()], [1])
+
+
+def test_an_empty_panel_is_refused(evaluator_for):
+    with pytest.raises(ConfigError, match="panel is empty"):
+        evaluator_for("llama", count=0)
