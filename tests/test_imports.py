@@ -60,8 +60,12 @@ def test_imports_only_what_lies_below(path):
     part = part_of(path)
     for name in imported(path):
         if not name.startswith("sparsearch."):
-            assert name != "torch" and not name.startswith("torch.") or part not in TORCH_FREE, f"{part} is torch-free"
+            assert (name != "torch" and not name.startswith("torch.")) or part not in TORCH_FREE, (
+                f"{part} is torch-free"
+            )
             continue
         inner = name.removeprefix("sparsearch.")
-        allowed = inner.split(".")[0] == part or any(inner == rule or inner.startswith(f"{rule}.") for rule in ALLOWED[part])
+        allowed = inner.split(".")[0] == part or any(
+            inner == rule or inner.startswith(f"{rule}.") for rule in ALLOWED[part]
+        )
         assert allowed, f"{path.relative_to(ROOT)} imports {name}; {part} may import {sorted(ALLOWED[part])}"

@@ -28,6 +28,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of `sparsearch ARGUMENTS`; every expected error is one line on standard error."""
+    # Their bars would tear ours apart, and mean nothing to who runs a job.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         result = app(arguments, standalone_mode=False)
     except SparsearchError as error:
@@ -35,8 +38,8 @@ def run(arguments: list[str]) -> int:
         print(f"{kind}: {error}", file=sys.stderr)
         return error.exit_code
     except typer.TyperException as error:
-        error.show()
-        return error.exit_code
+        error.show()  # type: ignore[attr-defined]
+        return error.exit_code  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         print("stopped: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

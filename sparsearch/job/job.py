@@ -22,7 +22,7 @@ from sparsearch.job.plan import Plan, free_bytes, make_plan, supernet_bytes
 from sparsearch.job.prepare import Prepared, prepare
 from sparsearch.job.stop import StopRequest
 from sparsearch.model.panel import Panel
-from sparsearch.search import ALLOCATORS, Progress, make_searcher
+from sparsearch.search import ALLOCATORS, SEARCHERS, Progress, make_searcher
 from sparsearch.space import Allocation, Profile
 from sparsearch.space.repair import uniform
 from sparsearch.supernet import Supernet, Switcher, build_supernet
@@ -128,15 +128,14 @@ class _Running:
             self.announce.progress("build", done, total)
             self.stop.check()
 
-        with RunLock(folder):
-            supernet = build_supernet(
-                prepared.model,
-                prepared.build_plan,
-                folder,
-                batch_size=self._batch_size(prepared.panels.calibration),
-                workers=prepared.config.run.workers,
-                report=report,
-            )
+        supernet = build_supernet(
+            prepared.model,
+            prepared.build_plan,
+            folder,
+            batch_size=self._batch_size(prepared.panels.calibration),
+            workers=prepared.config.run.workers,
+            report=report,
+        )
         self.journal.set_fact(
             "supernet", {"folder": str(folder), "fingerprint": supernet.fingerprint, "bytes": supernet.bytes}
         )
@@ -149,7 +148,7 @@ class _Running:
         switcher = Switcher(prepared.model, supernet)
         try:
             evaluations = self._evaluations(switcher, prepared.panels.search, "search", only_main=True)
-            loop = SearchLoop(prepared.searcher(), evaluations, self._report_search)
+            loop = SearchLoop(prepared.searcher(supernet), evaluations, self._report_search)
             best = loop.run()
             self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens")
             return self._compare(loop, best, switcher, evaluations)
@@ -181,7 +180,7 @@ class _Running:
         prepared, seed = self.prepared, self.prepared.config.seed
         total = self.journal.totals().get("search", Totals())
         self.announce.progress("compare", 0, 2)
-        allocator = self._best_allocator(evaluations)
+        allocator = self._best_allocator(evaluations, switcher.supernet)
         heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
         level = uniform(prepared.space, prepared.limits)
         found = Candidate(f"searched: {loop.searcher.name}", best, total.seconds, total.forward_tokens)
@@ -198,12 +197,15 @@ class _Running:
         self.announce.progress("compare", 2, 2)
         return self._write_profiles(comparison, best, level, loop)
 
-    def _best_allocator(self, evaluations: JournaledEvaluations) -> Candidate:
+    def _best_allocator(self, evaluations: JournaledEvaluations, supernet: Supernet) -> Candidate:
         """The allocator whose allocation is best on the whole search panel; held-out text plays no part."""
         prepared = self.prepared
+        problem = prepared.problem(supernet)
         found: dict[str, Allocation] = {}
         for name in ALLOCATORS:
-            allocator = make_searcher(name, {}, prepared.problem, prepared.config.seed)
+            if SEARCHERS[name].needs_errors and problem.errors is None:
+                continue
+            allocator = make_searcher(name, {}, problem, prepared.config.seed)
             assert allocator.ask() is None
             found[name] = allocator.best
         sequences = tuple(range(len(prepared.panels.search)))

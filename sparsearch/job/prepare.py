@@ -17,11 +17,11 @@ from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import check_finite, find_sites, uncovered_fraction
 from sparsearch.model.text import load_documents
 from sparsearch.pruning import Pruner, make_pruner
-from sparsearch.search import Problem, Searcher, check_searcher, make_searcher
+from sparsearch.search import SEARCHERS, Problem, Searcher, check_searcher, make_searcher
 from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
 from sparsearch.space.level import Level
 from sparsearch.space.repair import uniform
-from sparsearch.supernet import BuildPlan
+from sparsearch.supernet import BuildPlan, Supernet
 
 DEFAULT_LENGTH = 256
 
@@ -44,15 +44,15 @@ class Prepared:
     objectives: tuple[Objective, ...]
     warnings: tuple[str, ...]
 
-    @property
-    def problem(self) -> Problem:
-        """What the searcher sees."""
-        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length)
+    def problem(self, supernet: Supernet | None = None) -> Problem:
+        """What a searcher sees; without a supernet no output errors."""
+        errors = None if supernet is None else supernet.errors
+        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors)
 
-    def searcher(self) -> Searcher:
+    def searcher(self, supernet: Supernet | None = None) -> Searcher:
         """A fresh searcher, always the same one."""
         named = self.config.searcher
-        return make_searcher(named.name, named.options, self.problem, self.config.seed)
+        return make_searcher(named.name, named.options, self.problem(supernet), self.config.seed)
 
     @cached_property
     def build_plan(self) -> BuildPlan:
@@ -110,8 +110,14 @@ def check_names(config: JobConfig) -> None:
     Raises:
         ConfigError: an unknown name or option.
     """
-    job_pruner(config)
-    check_searcher(config.searcher.name, config.searcher.options)
+    pruner = job_pruner(config)
+    named = config.searcher
+    check_searcher(named.name, named.options)
+    if SEARCHERS[named.name].needs_errors and pruner.statistics != "gram":
+        raise ConfigError(
+            f"searcher.name: {named.name} needs the layers' output errors, which {pruner.name} does not measure; "
+            "use space.pruner: sparsegpt, or one followed by +refit"
+        )
 
 
 def job_pruner(config: JobConfig) -> Pruner:

@@ -73,7 +73,7 @@ def load_model(
 
     def load(load_dtype: torch.dtype | str) -> tuple[nn.Module, dict[str, Any]]:
         with _readable(source, "the weights"):
-            return auto_class.from_pretrained(
+            loaded: Any = auto_class.from_pretrained(
                 source,
                 config=config,
                 dtype=load_dtype,
@@ -82,11 +82,12 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 **hub,
             )
+            return loaded
 
     on_cpu = target.type == "cpu" and device_map is None
     computed = wanted or (torch.float32 if on_cpu else declared)
     module, info = load(computed or "auto")
-    stored = declared or module.dtype
+    stored: Any = declared or module.dtype
     if computed and not declared:
         # Only loading as it is shows the dtype of a checkpoint whose config does not tell.
         stored = load("auto")[0].dtype

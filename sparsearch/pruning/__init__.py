@@ -67,7 +67,7 @@ def describe_pruners() -> list[dict[str, Any]]:
     for name in PRUNER_NAMES:
         pruner = make_pruner(name, {})
         summary = (type(pruner).__doc__ or "").strip().splitlines()[0]
-        parts = [pruner, pruner.chooser] if isinstance(pruner, Refit) else [pruner]
+        parts: list[Any] = [pruner, pruner.chooser] if isinstance(pruner, Refit) else [pruner]
         options = {
             field.name: getattr(part, field.name) for part in parts for field in fields(part) if field.name != "chooser"
         }

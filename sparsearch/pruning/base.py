@@ -14,9 +14,9 @@ Needs = Literal["none", "norms", "gram"]
 
 @dataclass(frozen=True)
 class Unstructured:
-    """Remove `removed` weights of the site in all, wherever the pruner likes.
+    """Remove `removed` weights of the site in all.
 
-    A multiple of `out`, so that a pruner that ranks each row for itself removes `removed / out` per row.
+    A pruner that ranks each row for itself removes as many from every row, up to one.
     """
 
     removed: int

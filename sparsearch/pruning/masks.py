@@ -17,10 +17,8 @@ def masks_by_score(scores: Tensor, patterns: Sequence[Pattern], group: Group) ->
     """Masks `[L, out, in]`, True where kept, that remove the lowest `scores` `[out, in]`.
 
     Unstructured patterns compare within `group`: the whole site or each row; of equal scores the lower
-    index goes first, so their masks are nested. N:M patterns compare within each group of M inputs.
-
-    Raises:
-        ValueError: `group` is "row" and a pattern does not remove the same number from every row.
+    index goes first, so their masks are nested. Where a count does not divide by the rows, the first rows
+    lose one weight more. N:M patterns compare within each group of M inputs.
     """
     masks = torch.empty(len(patterns), *scores.shape, dtype=torch.bool, device=scores.device)
     for size in sorted({pattern.group for pattern in patterns if isinstance(pattern, NM)}):
@@ -32,17 +30,20 @@ def masks_by_score(scores: Tensor, patterns: Sequence[Pattern], group: Group) ->
     if chosen:
         removed = [p.removed for p in patterns if not isinstance(p, NM)]
         if group == "row":
-            per_row = [_per_row(count, scores.shape[0]) for count in removed]
-            masks[chosen] = ~lowest(scores.unsqueeze(0), _column(per_row, scores, 2))
+            per_row = row_counts(removed, scores.shape[0]).to(scores.device)
+            masks[chosen] = ~lowest(scores.unsqueeze(0), per_row)
         else:
             masks[chosen] = ~lowest(scores.reshape(1, -1), _column(removed, scores, 1)).view(-1, *scores.shape)
     return masks
 
 
-def _per_row(removed: int, rows: int) -> int:
-    if removed % rows:
-        raise ValueError(f"cannot remove {removed} weights evenly from {rows} rows; give a multiple of {rows}")
-    return removed // rows
+def row_counts(removed: Sequence[int], rows: int) -> Tensor:
+    """How many weights each row loses: int64 `[len(removed), rows]`, the rest of a division from the first rows.
+
+    No row loses fewer for a larger count, so that masks stay nested.
+    """
+    counts = torch.tensor(removed)[:, None]
+    return counts // rows + (torch.arange(rows) < counts % rows)
 
 
 def _column(counts: list[int], like: Tensor, dim: int) -> Tensor:

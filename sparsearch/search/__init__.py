@@ -8,6 +8,8 @@ from typing import Any
 
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.search.allocators import Allocator
+from sparsearch.search.allocators.erk import ERK
+from sparsearch.search.allocators.layer_error import LayerError
 from sparsearch.search.allocators.uniform import Uniform
 from sparsearch.search.base import Evaluate, Options, Problem, Progress, Searcher, Steps, make_options
 from sparsearch.search.evopress import EvoPress
@@ -31,6 +33,8 @@ __all__ = [
 
 SEARCHERS: dict[str, type[Searcher]] = {
     "uniform": Uniform,
+    "erk": ERK,
+    "layer_error": LayerError,
     "random": RandomSearch,
     "evopress": EvoPress,
 }

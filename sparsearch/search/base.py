@@ -24,12 +24,15 @@ class Problem:
         limits: the budget, resolved for the space.
         sequences: number of sequences in the search panel; an evaluation names them by index.
         tokens: tokens of one sequence.
+        errors: `[sites, max levels]`, relative output error of each variant on the calibration panel; None
+            where the supernet has none, `nan` where invalid.
     """
 
     space: SearchSpace
     limits: Limits
     sequences: int
     tokens: int
+    errors: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Searcher(ABC):
 
     name: ClassVar[str]
     options_type: ClassVar[type[Options]] = Options
+    needs_errors: ClassVar[bool] = False
+    """Whether it needs `Problem.errors`."""
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         self.problem = problem

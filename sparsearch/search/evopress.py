@@ -72,9 +72,7 @@ class EvoPress(Searcher):
     def stages(self) -> list[tuple[int, int]]:
         """(survivors, sequences) of each stage of the selection."""
         problem = self.problem
-        sequences = [
-            min(max(tokens // problem.tokens, 1), problem.sequences) for tokens in self.options.tokens
-        ]
+        sequences = [min(max(tokens // problem.tokens, 1), problem.sequences) for tokens in self.options.tokens]
         return list(zip(self.options.survivors, sequences, strict=True))
 
     @property
@@ -116,9 +114,7 @@ class EvoPress(Searcher):
             levels = level_switch(self.problem.space, self.problem.limits, levels, self.rng)
         return Allocation.of(levels)
 
-    def _select(
-        self, parent: Allocation, candidates: list[Allocation]
-    ) -> Generator[Evaluate, FloatArray, Allocation]:
+    def _select(self, parent: Allocation, candidates: list[Allocation]) -> Generator[Evaluate, FloatArray, Allocation]:
         """The winner of all stages; `parent` takes part in the last one."""
         for stage, (survivors, size) in enumerate(self.stages, start=1):
             if stage == len(self.stages):

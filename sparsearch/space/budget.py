@@ -38,9 +38,7 @@ def parse_amount(resource: str, value: float | str) -> Amount:
     Raises:
         ConfigError: not an amount, or not positive.
     """
-    allowed = (
-        "allowed: a positive number, one with a unit (4GiB, 3.1G), or a factor of the dense model (0.7x, 70%)"
-    )
+    allowed = "allowed: a positive number, one with a unit (4GiB, 3.1G), or a factor of the dense model (0.7x, 70%)"
     match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([a-zA-Z%]*)\s*", str(value))
     try:
         number, unit = float(match[1]), match[2].upper()  # type: ignore[index]
@@ -127,9 +125,7 @@ class Budget:
         values = np.where(space.valid, limits.costs / scale, 0.0).sum(axis=0)
         if solve_knapsack(values, space.valid, limits.costs, limits.bounds) is None:
             bounds = ", ".join(f"{name} {value}" for name, value in self.describe().items())
-            raise InfeasibleBudgetError(
-                f"budget: {bounds} can each be met but not together; loosen one of them"
-            )
+            raise InfeasibleBudgetError(f"budget: {bounds} can each be met but not together; loosen one of them")
 
     def _reachable(self, space: SearchSpace, name: str, least: float) -> str:
         if name == "params" and self.sparsity is not None:

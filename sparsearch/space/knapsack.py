@@ -104,9 +104,7 @@ def _not_implied(costs: FloatArray, bounds: FloatArray) -> tuple[FloatArray, Flo
     return costs[sorted(kept)], bounds[sorted(kept)]
 
 
-def _prices(
-    values: FloatArray, valid: NDArray[np.bool_], costs: FloatArray, bounds: FloatArray
-) -> FloatArray | None:
+def _prices(values: FloatArray, valid: NDArray[np.bool_], costs: FloatArray, bounds: FloatArray) -> FloatArray | None:
     """The constraints' prices `[R]` in the linear relaxation; None where even that cannot be met."""
     sites, columns = np.nonzero(valid)
     count = len(sites)
@@ -185,9 +183,7 @@ class _Core:
 def _core(problem: _Reduced, window: float) -> _Core:
     levels = problem.values.argmin(axis=1)
     allowed = problem.values <= window
-    spans = np.where(allowed, problem.costs, -np.inf).max(axis=2) - np.where(
-        allowed, problem.costs, np.inf
-    ).min(axis=2)
+    spans = np.where(allowed, problem.costs, -np.inf).max(axis=2) - np.where(allowed, problem.costs, np.inf).min(axis=2)
     span = (spans / _scale(problem.costs, problem.bounds)[:, None]).max(axis=0)
     undecided = np.flatnonzero(allowed.sum(axis=1) > 1)
     order = undecided[np.argsort(-span[undecided], kind="stable")]

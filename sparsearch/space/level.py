@@ -35,13 +35,12 @@ class Level:
         return self.group == 0 or shape[-1] % self.group == 0
 
     def removed(self, shape: tuple[int, ...]) -> int:
-        """Weights removed from a weight of `shape` `[out, in]`: `out * ceil(sparsity * in)`.
+        """Weights removed from a weight of `shape` `[out, in]`: `ceil(sparsity * out * in)`.
 
-        Rounding up per row makes a uniform allocation at level s meet a sparsity budget of s, and gives
-        row-wise and whole-weight pruners the same count.
+        Rounding up makes a uniform allocation at level s meet a sparsity budget of s.
         """
-        rows = math.prod(shape[:-1])
-        return rows * math.ceil(self.sparsity * shape[-1] - 1e-9)
+        size = math.prod(shape)
+        return math.ceil(self.sparsity * size - 1e-9 * size)
 
 
 DENSE = Level(DENSE_LABEL, 0.0)

@@ -80,8 +80,7 @@ class Profile:
             labels = [level.label for level in levels]
             if chosen[site.name] not in labels:
                 raise ConfigError(
-                    f"profile: site {site.name} has level {chosen[site.name]!r}; "
-                    f"the space offers {', '.join(labels)}"
+                    f"profile: site {site.name} has level {chosen[site.name]!r}; the space offers {', '.join(labels)}"
                 )
             indices.append(labels.index(chosen[site.name]))
         return Allocation.of(indices)
@@ -122,18 +121,14 @@ def _read_yaml(path: Path) -> Any:
         raise ResourceError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ResourceError(
-            f"{path} is not valid YAML ({reason}); give a profile that sparsearch wrote"
-        ) from error
+        raise ResourceError(f"{path} is not valid YAML ({reason}); give a profile that sparsearch wrote") from error
 
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:
     """The fields of a profile from untrusted JSON."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ConfigError(
-            f"{path}: format is {found!r}, not {FORMAT!r}; give a profile that sparsearch wrote"
-        )
+        raise ConfigError(f"{path}: format is {found!r}, not {FORMAT!r}; give a profile that sparsearch wrote")
     sites = content.get("sites")
     if not isinstance(sites, list) or not sites:
         raise ConfigError(f"{path}: sites is missing or empty")

@@ -93,9 +93,7 @@ class SearchSpace:
     def check(self, allocation: Allocation) -> None:
         """Raises `ConfigError` when `allocation` is not one of this space."""
         if len(allocation) != len(self):
-            raise ConfigError(
-                f"the allocation has {len(allocation)} levels, the search space has {len(self)} sites"
-            )
+            raise ConfigError(f"the allocation has {len(allocation)} levels, the search space has {len(self)} sites")
         for site, count, level in zip(self.sites, self.counts, allocation.levels, strict=True):
             if not 0 <= level < count:
                 raise ConfigError(f"site {site.name}: level index {level} is outside 0 to {count - 1}")
@@ -146,10 +144,7 @@ def linear_space(
         other_flops: floating-point operations per token outside the sites.
     """
     fitting = tuple(tuple(level for level in levels if level.fits(site.shape)) for site in sites)
-    kept = [
-        [site.size - level.removed(site.shape) for level in row]
-        for site, row in zip(sites, fitting, strict=True)
-    ]
+    kept = [[site.size - level.removed(site.shape) for level in row] for site, row in zip(sites, fitting, strict=True)]
     stored = [
         [min(site.size * itemsize, count * itemsize + -(-site.size // 8)) for count in row]
         for site, row in zip(sites, kept, strict=True)

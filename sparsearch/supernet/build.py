@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from safetensors.torch import load_file
 from torch import Tensor
@@ -102,24 +103,34 @@ def build_supernet(
 
     Raises:
         ResourceError: NaN or Inf in weights or activations, or the disk is full.
-        ConflictError: the folder holds another supernet.
+        ConflictError: the folder holds another supernet, or another process is building it.
     """
     identity = plan.identity(model)
     _claim(folder, identity)
+    try:
+        with FileLock(folder / "build.lock", timeout=0):
+            _complete(_Build(model, plan, folder, batch_size, workers), identity, report)
+    except Timeout:
+        raise ConflictError(
+            f"another process is building {folder}; wait for it, then run the same command again"
+        ) from None
+    return Supernet(folder, plan.space)
+
+
+def _complete(build: _Build, identity: dict[str, Any], report: Report) -> None:
+    folder, space = build.folder, build.plan.space
     shards = {
         index: shard
-        for index, site in enumerate(plan.space.sites)
+        for index, site in enumerate(space.sites)
         if (shard := finished_shard(folder, index, site.name)) is not None
     }
-    total = len(plan.space)
+    total = len(space)
     if len(shards) < total:
-        build = _Build(model, plan, folder, batch_size, workers)
         for index, shard in build.missing(set(shards)):
             shards[index] = shard
             report(len(shards), total)
     if not (folder / MANIFEST).exists():
         write_manifest(folder, identity, [shards[index] for index in range(total)], {})
-    return Supernet(folder, plan.space)
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparsearch.errors import ConflictError, ResourceError
 from sparsearch.files import digest, file_digest, inside, read_json, write_atomic, write_json
-from sparsearch.space.space import SearchSpace
+from sparsearch.space.space import FloatArray, SearchSpace, pad_rows
 from sparsearch.supernet.encodings import decode_variant
 
 FORMAT = "sparsearch-supernet/1"
@@ -114,6 +114,13 @@ class Supernet:
         self._cache: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self.cached_bytes = 0
         self._cache_bytes = cache_bytes
+
+    @property
+    def errors(self) -> FloatArray | None:
+        """Relative output errors `[sites, max levels]`, `nan` where invalid; None where the pruner needed no inputs."""
+        if any(error is None for shard in self.shards for error in shard.errors):
+            return None
+        return pad_rows([[error or 0.0 for error in shard.errors] for shard in self.shards], float("nan"))
 
     @property
     def bytes(self) -> int:

@@ -171,7 +171,7 @@ def test_ranges_of_levels_are_exact():
         ({"searcher": 3}, "searcher: found 3; allowed: a mapping (key: value)"),
         (
             {"space": {"levels": [1.5]}},
-            "space.levels: 1.5 is no level; allowed: a sparsity from 0 to 1 (0.55), N:M with N < M ("2:4"), or dense",
+            'space.levels: 1.5 is no level; allowed: a sparsity from 0 to 1 (0.55), N:M with N < M ("2:4"), or dense',
         ),
         ({"space": {"levels": [0.5, "0.50"]}}, "space.levels: 0.5 is listed twice; list each level once"),
         (

@@ -29,8 +29,8 @@ def problems(draw):
     weight = weight.to(draw(st.sampled_from([torch.float32, torch.bfloat16])))
     x = correlated_inputs(draw(st.integers(0, 40)), width)
     x[:, : draw(st.integers(0, width))] = 0
-    removed = draw(st.lists(st.integers(0, width), min_size=1, max_size=4))
-    patterns = [Unstructured(out * count) for count in removed]
+    removed = draw(st.lists(st.integers(0, out * width), min_size=1, max_size=4))
+    patterns = [Unstructured(count) for count in removed]
     patterns += [NM(draw(st.integers(1, group)), group) for _ in range(draw(st.integers(0, 2)))]
     return weight, statistics_of(x), patterns
 
