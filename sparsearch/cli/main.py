@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except typer.TyperException as error:
         error.show()  # type: ignore[attr-defined]
-        return error.exit_code  # type: ignore[attr-defined]
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("stopped: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

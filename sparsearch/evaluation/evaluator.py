@@ -29,12 +29,14 @@ class Spent:
     Attributes:
         forward_tokens: tokens times the share of the model that was really run, the dense model's own
             forwards for the teacher included.
+        backward_tokens: tokens of backward passes, one for each backward; each costs about two forwards.
         reused_tokens: tokens that prefix reuse saved.
-        forward_seconds: in forwards and objectives.
+        forward_seconds: in forwards, backwards and objectives.
         switch_seconds: in putting weights into the model.
     """
 
     forward_tokens: float = 0.0
+    backward_tokens: float = 0.0
     reused_tokens: float = 0.0
     forward_seconds: float = 0.0
     switch_seconds: float = 0.0
@@ -115,9 +117,9 @@ class Evaluator:
         """
         order = prefix_order(allocations)
         starts = divergences(allocations, order, self._blocks)
-        batches = self._batches(sequences)
+        batches = self.batches(sequences)
         kept: list[dict[int, State]] = [{} for _ in batches]
-        self._learn(batches)
+        self.learn(batches)
         for position, index in enumerate(order):
             begun, tokens = time.perf_counter(), self.spent.forward_tokens
             self._switch(allocations[index])
@@ -130,7 +132,7 @@ class Evaluator:
             _check_finite(values, sequences)
             yield Evaluation(index, values, self.spent.forward_tokens - tokens, time.perf_counter() - begun)
 
-    def _batches(self, sequences: Sequence[int]) -> list[tuple[list[int], Batch]]:
+    def batches(self, sequences: Sequence[int]) -> list[tuple[list[int], Batch]]:
         """Sequences and their items on the model's device, a batch at a time."""
         groups = [
             list(sequences[start : start + self.batch_size]) for start in range(0, len(sequences), self.batch_size)
@@ -138,7 +140,7 @@ class Evaluator:
         device = self.model.device
         return [(rows, {name: value.to(device) for name, value in self.panel.batch(rows).items()}) for rows in groups]
 
-    def _learn(self, batches: list[tuple[list[int], Batch]]) -> None:
+    def learn(self, batches: list[tuple[list[int], Batch]]) -> None:
         """Runs the dense model where its answers are not known yet."""
         if self.teacher is None:
             return
@@ -146,7 +148,7 @@ class Evaluator:
         for rows, _ in batches:
             missing = self.teacher.missing(rows)
             if missing:
-                self.teacher.learn(missing, self._batches(missing)[0][1])
+                self.teacher.learn(missing, self.batches(missing)[0][1])
                 self.spent.forward_tokens += len(missing) * self.panel.length
         self.spent.forward_seconds += time.perf_counter() - begun
 

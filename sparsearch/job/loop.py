@@ -50,7 +50,8 @@ class JournaledEvaluations:
             missing = self._missing(allocation, sequences)
             if missing:
                 groups.setdefault(missing, []).append(allocation)
-        for missing, group in groups.items():
+        # In an order that does not depend on how much of the request an earlier run has answered.
+        for missing, group in sorted(groups.items()):
             self._compute(group, missing)
         tables = {}
         for name in names:
@@ -64,6 +65,7 @@ class JournaledEvaluations:
         return tuple(sequence for sequence in sequences if sequence not in known)
 
     def _compute(self, allocations: list[Allocation], sequences: tuple[int, ...]) -> None:
+        self._teach(sequences)
         for evaluation in self.evaluator.evaluate(allocations, sequences):
             allocation = allocations[evaluation.index]
             tokens, seconds = evaluation.forward_tokens, evaluation.seconds
@@ -74,6 +76,23 @@ class JournaledEvaluations:
                 tokens = seconds = 0.0
             self.computed += 1
             self.check()
+
+    def _teach(self, sequences: tuple[int, ...]) -> None:
+        """Runs the dense model on `sequences`, in groups that are the same in every run.
+
+        The last bits of a forward depend on which sequences share it, and a resumed run has not asked what the
+        run before it had: groups that follow from the requests would give it other values.
+        """
+        evaluator = self.evaluator
+        if evaluator.teacher is None:
+            return
+        size, panel = evaluator.batch_size, evaluator.panel
+        for start in sorted({sequence // size * size for sequence in sequences}):
+            group = range(start, min(start + size, len(panel)))
+            if evaluator.teacher.missing(group):
+                batch = {name: value.to(evaluator.model.device) for name, value in panel.batch(group).items()}
+                evaluator.teacher.learn(group, batch)
+                evaluator.spent.forward_tokens += len(group) * panel.length
 
 
 @dataclass(eq=False)

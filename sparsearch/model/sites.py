@@ -65,6 +65,14 @@ def site_weight(module: nn.Module, site: Site) -> Tensor:
     return weight.T if isinstance(linear, Conv1D) else weight
 
 
+def sharing_modules(module: nn.Module, site: Site) -> list[nn.Module]:
+    """Every linear module that uses the weight of `site`, the site's own first."""
+    own = module.get_submodule(site.module)
+    storage = _storage(own.weight)
+    others = (part for part in module.modules() if part is not own and _is_plain_linear(part))
+    return [own, *(part for part in others if _storage(part.weight) == storage)]
+
+
 def uncovered_fraction(model: PrunableModel, sites: Sequence[Site]) -> float:
     """Share of the blocks' matrix weights that no site covers, in [0, 1].
 

@@ -12,6 +12,7 @@ import numpy as np
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
+from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, SearchSpace
 
 
@@ -47,6 +48,32 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class Sense:
+    """Asks for the sensitivities of the objective at one allocation.
+
+    The answer is a `Sensitivities`. It costs one forward and `gradient + draws` backwards per sequence.
+
+    Attributes:
+        gradient: whether the first-order table is wanted.
+        draws: Gauss-Newton features per sequence.
+    """
+
+    allocation: Allocation
+    sequences: tuple[int, ...]
+    gradient: bool = True
+    draws: int = 1
+
+    @property
+    def forwards(self) -> int:
+        """Cost in forwards of one sequence, a backward counted as two."""
+        return len(self.sequences) * (1 + 2 * (int(self.gradient) + self.draws))
+
+
+Request = Evaluate | Sense
+Answer = FloatArray | Sensitivities
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a searcher is: `done` of `total` steps, and the best allocation that it stands by now."""
 
@@ -55,7 +82,8 @@ class Progress:
     incumbent: Allocation | None
 
 
-Steps = Generator[Evaluate, FloatArray, Allocation]
+Steps = Generator[Request, Any, Allocation]
+"""Yields requests and is sent the answer of each: an array for `Evaluate`, `Sensitivities` for `Sense`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +110,32 @@ class Searcher(ABC):
         self.rng = rng
         self.progress = Progress(0, 1, None)
         self._steps: Steps | None = None
-        self._asked: Evaluate | None = None
+        self._asked: Request | None = None
         self._best: Allocation | None = None
 
     @abstractmethod
     def steps(self) -> Steps:
         """The algorithm: yields requests, is sent their answers, returns the allocation that it found."""
 
-    def ask(self) -> Evaluate | None:
-        """The evaluations wanted next, or None when the search is over. Asking again repeats the request."""
+    def ask(self) -> Request | None:
+        """What is wanted next, or None when the search is over. Asking again repeats the request."""
         if self._steps is None:
             self._steps = self.steps()
             self._advance(None)
         return self._asked
 
-    def tell(self, values: FloatArray) -> None:
-        """Answers the pending request with `[allocations, sequences]` values.
+    def tell(self, answer: Answer) -> None:
+        """Answers the pending request: `[allocations, sequences]` values, or sensitivities.
 
         Raises:
-            ValueError: nothing was asked, or the array has another shape.
+            ValueError: nothing was asked, or the answer is not of the kind or shape that was.
         """
         if self._asked is None:
             raise ValueError("tell without a pending request; call ask first")
-        wanted = (len(self._asked.allocations), len(self._asked.sequences))
-        if values.shape != wanted:
-            raise ValueError(f"the answer has shape {values.shape}, the request wants {wanted}")
-        self._advance(values)
+        wanted, found = _shapes(self._asked, self.problem.space), _found(answer)
+        if found != wanted:
+            raise ValueError(f"the answer has shape {found}, the request wants {wanted}")
+        self._advance(answer)
 
     @property
     def evaluations(self) -> int | None:
@@ -121,12 +149,27 @@ class Searcher(ABC):
             raise ValueError("the search is not over")
         return self._best
 
-    def _advance(self, values: FloatArray | None) -> None:
+    def _advance(self, answer: Answer | None) -> None:
         assert self._steps is not None
         try:
-            self._asked = next(self._steps) if values is None else self._steps.send(values)
+            self._asked = next(self._steps) if answer is None else self._steps.send(answer)
         except StopIteration as end:
             self._asked, self._best = None, end.value
+
+
+def _shapes(request: Request, space: SearchSpace) -> tuple[object, ...]:
+    """Shape of the answer to `request`, of both tables for sensitivities."""
+    if isinstance(request, Evaluate):
+        return len(request.allocations), len(request.sequences)
+    count, tail = len(request.sequences), space.valid.shape
+    gradient = (count, *tail) if request.gradient else None
+    return gradient, (count * request.draws, *tail) if request.draws else None
+
+
+def _found(answer: Answer) -> tuple[object, ...]:
+    if isinstance(answer, Sensitivities):
+        return tuple(None if table is None else table.shape for table in (answer.gradient, answer.features))
+    return answer.shape
 
 
 def make_options(searcher: type[Searcher], given: dict[str, Any]) -> Options:

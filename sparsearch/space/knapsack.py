@@ -27,8 +27,8 @@ def solve_knapsack(
     The prices of the linear relaxation turn values into reduced values, whose sum is how far a choice lies
     above the lower bound. Labels (partial choices) within a window of that sum are extended site by site,
     without those that are dominated or cannot end within the window; the window widens until a choice is
-    found, which then is optimal. Exact with one constraint; with several while no more than
-    `MAX_LABELS_SEVERAL` labels are alive at once, else the best found (mostly within 1e-4).
+    found, which then is optimal. Exact while no more than `MAX_LABELS` labels (with several constraints
+    `MAX_LABELS_SEVERAL`) are alive at once, else the best found, mostly within 1e-4.
     About 0.1 s for 224 sites of 19 levels, up to 1 s. HiGHS's integer solver is not used: it takes minutes on
     some such problems, meets bounds only to 1e-6, and writes on stdout.
 

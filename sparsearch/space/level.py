@@ -40,7 +40,7 @@ class Level:
         Rounding up makes a uniform allocation at level s meet a sparsity budget of s.
         """
         size = math.prod(shape)
-        return math.ceil(self.sparsity * size - 1e-9 * size)
+        return math.ceil(self.sparsity * size - 1e-12 * size)
 
 
 DENSE = Level(DENSE_LABEL, 0.0)

@@ -114,7 +114,7 @@ class SearchSpace:
 
 def pad_rows(rows: Sequence[Sequence[float]], fill: float) -> FloatArray:
     """Ragged rows as one float64 array, short rows filled up with `fill`."""
-    table = np.full((len(rows), max(map(len, rows))), fill, dtype=np.float64)
+    table = np.full((len(rows), max(map(len, rows), default=0)), fill, dtype=np.float64)
     for index, row in enumerate(rows):
         table[index, : len(row)] = row
     return table

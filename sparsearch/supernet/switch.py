@@ -51,6 +51,10 @@ class Switcher:
             return self._dense[site]
         return self._view(site).cpu()
 
+    def weight(self, site: int) -> Tensor:
+        """The weight `[out, in]` of a site as it is in the model now, a view."""
+        return self._view(site)
+
     def _write(self, site: int, level: int) -> None:
         view = self._view(site)
         if site not in self._dense:

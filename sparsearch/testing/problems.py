@@ -109,4 +109,5 @@ def quadratic_problem(
     weights = np.exp(noise * rng.normal(size=(sequences, len(sites))))
     mixing = rng.normal(size=len(sites))
     limits = (budget or Budget(sparsity=0.6)).limits(space)
-    return SyntheticProblem(Problem(space, limits, sequences, tokens), errors, weights, mixing, interaction)
+    problem = Problem(space, limits, sequences, tokens, errors=space.sparsities**3)
+    return SyntheticProblem(problem, errors, weights, mixing, interaction)

@@ -7,6 +7,16 @@ class TestUniform(SearcherConformance):
         return make_searcher("uniform", {}, problem, seed)
 
 
+class TestERK(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("erk", {}, problem, seed)
+
+
+class TestLayerError(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("layer_error", {}, problem, seed)
+
+
 class TestRandom(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("random", {"evaluations": 40, "sequences": 3}, problem, seed)

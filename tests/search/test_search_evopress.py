@@ -35,7 +35,7 @@ def test_each_stage_evaluates_the_best_of_the_one_before_and_the_parent_joins_th
     run = drive(small(synthetic), synthetic)
     parent = uniform(synthetic.problem.space, synthetic.problem.limits)
     stages = list(zip(run.requests, run.answers, strict=True))
-    for first, second, third in itertools.batched(stages, 3):
+    for first, second, third in zip(stages[::3], stages[1::3], stages[2::3], strict=True):
         assert [len(request.sequences) for request, _ in (first, second, third)] == [1, 4, 16]
         assert len(first[0].allocations) == 12
         assert parent not in first[0].allocations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from sparsearch.model.blockwise import Batch
@@ -30,4 +32,16 @@ class Objective(Protocol):
     needs_head: ClassVar[bool]
 
     def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """Float64 `[batch]`."""
+        """Float64 `[batch]`, differentiable where gradients are on."""
+
+    def probe(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """One random scalar a sequence `[batch]` whose gradients span the curvature.
+
+        With p = the probe and J its gradient by any weights, `E[J J^T]` is the Gauss-Newton matrix of this
+        objective at the current weights (for likelihoods: the Fisher matrix).
+
+        Args:
+            generators: on the CPU, one a sequence.
+        """

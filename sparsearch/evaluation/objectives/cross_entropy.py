@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional
 
 from sparsearch.errors import ConfigError
 from sparsearch.evaluation.objectives.base import Outputs
-from sparsearch.evaluation.objectives.chunks import position_chunks
+from sparsearch.evaluation.objectives.chunks import full_precision, position_chunks
+from sparsearch.evaluation.objectives.labels import drawn_log_likelihood
 from sparsearch.model.blockwise import Batch
 
 
@@ -31,7 +33,13 @@ class CrossEntropy:
         tokens = targets.shape[1]
         total = torch.zeros(targets.shape[0], dtype=torch.float64)
         for rows in position_chunks(tokens):
-            logits = student.logits(rows).float()
+            logits = full_precision(student.logits(rows))
             nll = functional.cross_entropy(logits.flatten(0, 1), targets[:, rows].flatten(), reduction="none")
-            total += nll.view(targets.shape[0], -1).double().sum(dim=1).cpu()
+            total = total + nll.view(targets.shape[0], -1).double().sum(dim=1).cpu()
         return total / tokens
+
+    def probe(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Score of labels drawn from the pruned model at the positions that have a next token."""
+        return drawn_log_likelihood(student, student.hidden.shape[1] - 1, generators)
