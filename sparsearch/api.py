@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsearch.errors import ConfigError
-from sparsearch.job.prepare import model_space
+from sparsearch.job.prepare import checked_pruner, model_space
 from sparsearch.model.panel import Panel
 from sparsearch.model.prunable import PrunableModel
-from sparsearch.pruning import make_pruner
 from sparsearch.space import SearchSpace, level_grid
 from sparsearch.supernet import BuildPlan, Supernet
 from sparsearch.supernet import build_supernet as build
@@ -44,8 +42,5 @@ def build_supernet(
         pruner: a name that `sparsearch ls pruners` shows, with its own `options`.
         build_options: `batch_size`, `workers`, `report` of `sparsearch.supernet.build_supernet`.
     """
-    try:
-        made = make_pruner(pruner, options or {})
-    except ValueError as error:
-        raise ConfigError(f"pruner: {error}") from None
+    made = checked_pruner(pruner, options or {}, "pruner")
     return build(model, BuildPlan(space, made, panel), Path(folder), **build_options)

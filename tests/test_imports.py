@@ -26,6 +26,7 @@ ALLOWED = {
     "testing": BASE | {"search", "space", "model.site"},
     "api": BASE | {"job", "supernet", "pruning", "space", "model"},
     "cli": BASE | {"api", "report", "export", "job", "search", "pruning", "reference"},
+    "__main__": {"cli"},
 }
 TORCH_FREE = ("space", "search", "testing")
 

@@ -22,13 +22,13 @@ def write_words(path, count=6000, seed=0):
     return path
 
 
-def mapping(folder, model, **changes):
+def mapping(folder, checkpoint, **changes):
     """A job's mapping whose files lie in `folder`; `changes` replace whole sections."""
     text = folder / "text.txt"
     if not text.exists():
         write_words(text)
     return {
-        "model": str(model),
+        "model": str(checkpoint),
         "space": {"levels": [0.25, 0.5, 0.75], "pruner": "wanda"},
         "objective": {"objective": "kl", "panel": PANEL},
         "data": {"files": [str(text)]},
@@ -38,10 +38,10 @@ def mapping(folder, model, **changes):
     } | changes
 
 
-def write_job(folder, model, name="job.yaml", **changes):
+def write_job(folder, checkpoint, name="job.yaml", **changes):
     """`mapping` as a file in `folder`."""
     path = folder / name
-    path.write_text(yaml.safe_dump(mapping(folder, model, **changes)))
+    path.write_text(yaml.safe_dump(mapping(folder, checkpoint, **changes)))
     return path
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from sparsearch.cli.console import print_json, progress_listener
 
 if TYPE_CHECKING:
+    from sparsearch.export.run import Exported
     from sparsearch.job.config import JobConfig
     from sparsearch.job.events import Listener
     from sparsearch.job.job import Job
@@ -111,24 +112,22 @@ def run(
 ) -> None:
     """Plan, build, search, report, export and verify; the same command again resumes."""
     from sparsearch.cli.plan_text import plan_lines
-    from sparsearch.export.run import export_run
+    from sparsearch.export.run import check_target, complete_export
     from sparsearch.job.events import Event
     from sparsearch.report.run import write_report
 
     with progress_listener(quiet) as listener:
         made = _job(job, override, run, listener)
+        target = out or made.folder.path / "export"
+        check_target(made, target)
         for line in plan_lines(made.plan()):
             listener(Event("plan", text=line))
         made.search()
         page = write_report(made.folder.path)
-        target = out or made.folder.path / "export"
-        exported = None
-        if out is not None or not target.exists():
-            listener(Event("export", text=f"writing {target} and reloading it in a fresh process"))
-            exported = export_run(made, target)
+        listener(Event("export", text=f"writing {target} and reloading it in a fresh process"))
+        exported = complete_export(made, target)
     _print_result(made.folder.path)
-    print(f"profile: {made.folder.best}\nreport:  {page}")
-    print(f"export:  {target}" + (_verified(exported) if exported else " (from an earlier run)"))
+    print(f"profile: {made.folder.best}\nreport:  {page}\nexport:  {target} {_verified(exported)}")
 
 
 def _config(job: str, override: list[str] | None, run: Path | None) -> JobConfig:
@@ -164,12 +163,8 @@ def _print_result(run_dir: Path) -> None:
     print(headline(data.differences[0] if data.differences else None, data.objective))
 
 
-def _verified(exported: object) -> str:
-    from sparsearch.export.run import Exported
-
-    assert isinstance(exported, Exported)
+def _verified(exported: Exported) -> str:
     result = exported.verified
-    if result is None:
-        return ""
+    assert result is not None
     same = "logits equal" if result.max_difference == 0 else f"largest logit difference {result.max_difference:.2g}"
-    return f" (reloaded: {same}, {result.sparsity:.2%} zeros)"
+    return f"(reloaded: {same}, {result.sparsity:.2%} zeros)"

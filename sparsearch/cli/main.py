@@ -11,6 +11,8 @@ import typer
 from sparsearch.cli import inspect_commands, job_commands
 from sparsearch.errors import SparsearchError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Decide how much to prune where: build a supernet, search an allocation, export a checkpoint.",
     no_args_is_help=True,
@@ -41,10 +43,9 @@ def run(arguments: list[str]) -> int:
         error.show()  # type: ignore[attr-defined]
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Nobody reads any more (`sparsearch ls | head`); a second error at exit would only be noise.
+        return _interrupted()
+    except (BrokenPipeError, SystemExit):
+        # Nobody reads any more (`sparsearch ls | head`), which typer turns into an exit; a second error would be noise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -54,4 +55,10 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    return result if isinstance(result, int) else 0
+    # Typer answers a Ctrl-C with this number and no word.
+    return _interrupted() if result == INTERRUPTED else result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    print("stopped: interrupted; run the same command again to go on", file=sys.stderr)
+    return INTERRUPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.export.card import model_card
 from sparsearch.export.dense import export_dense
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
+from sparsearch.job.config import identity, load_config
 from sparsearch.job.folder import RunFolder
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
@@ -27,6 +29,8 @@ FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense}
 """Layout name, as in `sparsearch export --layout`, to the function that writes it."""
 
 VERIFIED_SEQUENCES = 2
+EXPORTED_CONFIG = Path("sparsearch", "config.yaml")
+EXPORTED_PROFILE = Path("sparsearch", "profile.json")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,7 @@ def export_run(
         job = open_run(job)
     chosen = chosen_profile(job.folder, profile)
     prepared, out = job.prepared, Path(out)
-    supernet = Supernet(prepared.supernet_folder, prepared.space)
-    switcher = Switcher(prepared.model, supernet)
+    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
     allocation = chosen.allocation(prepared.space)
     config_yaml = job.folder.config.read_text(encoding="utf-8")
     named = prepared.config.model
@@ -83,14 +86,46 @@ def export_run(
         card=_card(job, chosen, config_yaml),
         config_yaml=config_yaml,
     )
-    verified = None
-    if verify:
-        switcher.switch(allocation)
-        try:
-            verified = _verify(prepared, out, chosen)
-        finally:
-            switcher.restore()
-    return Exported(out, chosen, verified)
+    return Exported(out, chosen, _verify(prepared, switcher, out, chosen) if verify else None)
+
+
+def check_target(job: Job, out: Path) -> None:
+    """Refuses a folder that a job's checkpoint cannot go to, before hours of work end there.
+
+    Raises:
+        ConfigError: `out` holds something else than an export of this job.
+    """
+    if not _is_free(out) and _exported_job(out) != identity(job.config):
+        raise ConfigError(f"out: {out} exists and is no export of this job; choose another folder or delete this one")
+
+
+def complete_export(job: Job, out: Path) -> Exported:
+    """The checkpoint of a finished job's best profile in `out`: written where it is missing, verified in any case.
+
+    A run that was killed while it verified has left a checkpoint that nobody has checked.
+
+    Raises:
+        SparsearchError: as `check_target` and `export_run`.
+    """
+    check_target(job, out)
+    if _is_free(out):
+        return export_run(job, out)
+    best = chosen_profile(job.folder, "best")
+    if Profile.load(out / EXPORTED_PROFILE) != best:
+        raise ConfigError(f"out: {out} holds another profile of this job; choose another folder or delete this one")
+    prepared = job.prepared
+    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
+    return Exported(out, best, _verify(prepared, switcher, out, best))
+
+
+def _is_free(out: Path) -> bool:
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def _exported_job(out: Path) -> dict[str, Any] | None:
+    """The identity of the job that `out` was exported from, None where it is no export."""
+    config = out / EXPORTED_CONFIG
+    return identity(load_config(config)) if config.is_file() else None
 
 
 def open_run(run_dir: str | Path) -> Job:
@@ -116,30 +151,38 @@ def chosen_profile(folder: RunFolder, name: str) -> Profile:
     return Profile.load(path)
 
 
-def _verify(prepared: Prepared, out: Path, profile: Profile) -> VerifyResult:
-    """The live model has the profile's weights at this point."""
+def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile) -> VerifyResult:
+    """Compares `out` with the live model, which has the profile's weights meanwhile."""
     module = prepared.model.module
     input_ids = prepared.panels.heldout.items["input_ids"][:VERIFIED_SEQUENCES]
     parameter = next(module.parameters())
     has_head = getattr(module, "get_output_embeddings", lambda: None)() is not None
-    return verify_export(
-        out,
-        input_ids=input_ids,
-        expected_logits=forward_logits(module, input_ids),
-        profile=profile,
-        device=parameter.device,
-        dtype=parameter.dtype,
-        auto_class="AutoModelForCausalLM" if has_head else "AutoModel",
-        trust_remote_code=prepared.config.model.trust_remote_code,
-    )
+    switcher.switch(profile.allocation(prepared.space))
+    try:
+        return verify_export(
+            out,
+            input_ids=input_ids,
+            expected_logits=forward_logits(module, input_ids),
+            profile=profile,
+            device=parameter.device,
+            dtype=parameter.dtype,
+            auto_class="AutoModelForCausalLM" if has_head else "AutoModel",
+            trust_remote_code=prepared.config.model.trust_remote_code,
+        )
+    finally:
+        switcher.restore()
 
 
 def _card(job: Job, profile: Profile, config_yaml: str) -> str:
     with Journal.read(job.folder.journal) as journal:
-        data = comparison_data(journal.fact("comparison"), title="")
+        comparison = journal.fact("comparison")
+    figures = (("figures",), [("not measured yet",)])
+    if comparison is not None:
+        data = comparison_data(comparison, title="")
+        figures = comparison_cells(data.rows, data.objective)
     return model_card(
         profile,
         base_model=job.prepared.model.name,
-        figures=comparison_cells(data.rows, data.objective),
+        figures=figures,
         config_yaml=config_yaml,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsearch.files import disk_errors
 from sparsearch.job.journal import Journal
 
 STAGES = ("build", "search", "compare", "report", "export", "verify")
@@ -65,5 +66,5 @@ class Announcer:
     def line(self, stage: str, text: str) -> None:
         """A line for people."""
         self.listener(Event(stage, text=text))
-        with open(self.log, "a", encoding="utf-8") as file:
+        with disk_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {text}\n")

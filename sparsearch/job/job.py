@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,16 @@ class _Running:
         switcher = Switcher(prepared.model, supernet)
         try:
             evaluations = self._evaluations(switcher, prepared.panels.search, "search", only_main=True)
-            loop = SearchLoop(prepared.searcher(supernet), evaluations, self._report_search)
+
+            def report(progress: Progress, tokens: float) -> None:
+                self.announce.progress("search", progress.done, progress.total, f"{tokens:.4g} tokens")
+                self.stop.check(progressed=evaluations.computed > 0)
+
+            loop = SearchLoop(prepared.searcher(supernet), evaluations, report)
             best = loop.run()
             self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens")
-            return self._compare(loop, best, switcher, evaluations)
+            cost = self._search_cost(loop)
+            return self._compare(loop, best, cost, switcher, evaluations)
         finally:
             switcher.restore()
 
@@ -170,20 +177,30 @@ class _Running:
         finally:
             switcher.restore()
 
-    def _report_search(self, progress: Progress, tokens: float) -> None:
-        self.announce.progress("search", progress.done, progress.total, f"{tokens:.4g} tokens")
-        self.stop.check()
+    def _search_cost(self, loop: SearchLoop) -> Totals:
+        """What the search has cost; noted before the allocators add to its panel, so that a resume changes nothing."""
+        cost = self.journal.fact("search_cost")
+        if cost is None:
+            cost = asdict(self.journal.totals().get("search", Totals()))
+            cost["forward_tokens"] += loop.sensitivities.forward_tokens
+            cost["seconds"] += loop.sensitivities.seconds
+            self.journal.set_fact("search_cost", cost)
+        return Totals(**cost)
 
     def _compare(
-        self, loop: SearchLoop, best: Allocation, switcher: Switcher, evaluations: JournaledEvaluations
+        self,
+        loop: SearchLoop,
+        best: Allocation,
+        cost: Totals,
+        switcher: Switcher,
+        evaluations: JournaledEvaluations,
     ) -> Profile:
         prepared, seed = self.prepared, self.prepared.config.seed
-        total = self.journal.totals().get("search", Totals())
         self.announce.progress("compare", 0, 2)
         allocator = self._best_allocator(evaluations, switcher.supernet)
         heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
         level = uniform(prepared.space, prepared.limits)
-        found = Candidate(f"searched: {loop.searcher.name}", best, total.seconds, total.forward_tokens)
+        found = Candidate(f"searched: {loop.searcher.name}", best, cost.seconds, cost.forward_tokens)
         candidates = [
             Candidate("dense", prepared.space.dense()),
             Candidate("uniform", level),

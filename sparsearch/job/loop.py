@@ -9,7 +9,8 @@ import numpy as np
 
 from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.job.journal import Journal
-from sparsearch.search import Evaluate, Progress, Searcher
+from sparsearch.job.sensing import JournaledSensitivities, teach
+from sparsearch.search import Answer, Evaluate, Progress, Request, Searcher
 from sparsearch.space import Allocation
 from sparsearch.space.space import FloatArray
 
@@ -19,7 +20,7 @@ Report = Callable[[Progress, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """A new incumbent: after so many evaluated tokens (sequences times their length, memo hits left out)."""
+    """A new incumbent: after so many forward tokens (a backward counted as two, memo hits left out)."""
 
     tokens: float
     allocation: Allocation
@@ -65,7 +66,7 @@ class JournaledEvaluations:
         return tuple(sequence for sequence in sequences if sequence not in known)
 
     def _compute(self, allocations: list[Allocation], sequences: tuple[int, ...]) -> None:
-        self._teach(sequences)
+        teach(self.evaluator, sequences)
         for evaluation in self.evaluator.evaluate(allocations, sequences):
             allocation = allocations[evaluation.index]
             tokens, seconds = evaluation.forward_tokens, evaluation.seconds
@@ -76,23 +77,6 @@ class JournaledEvaluations:
                 tokens = seconds = 0.0
             self.computed += 1
             self.check()
-
-    def _teach(self, sequences: tuple[int, ...]) -> None:
-        """Runs the dense model on `sequences`, in groups that are the same in every run.
-
-        The last bits of a forward depend on which sequences share it, and a resumed run has not asked what the
-        run before it had: groups that follow from the requests would give it other values.
-        """
-        evaluator = self.evaluator
-        if evaluator.teacher is None:
-            return
-        size, panel = evaluator.batch_size, evaluator.panel
-        for start in sorted({sequence // size * size for sequence in sequences}):
-            group = range(start, min(start + size, len(panel)))
-            if evaluator.teacher.missing(group):
-                batch = {name: value.to(evaluator.model.device) for name, value in panel.batch(group).items()}
-                evaluator.teacher.learn(group, batch)
-                evaluator.spent.forward_tokens += len(group) * panel.length
 
 
 @dataclass(eq=False)
@@ -106,20 +90,28 @@ class SearchLoop:
     tokens: float = 0.0
 
     def __post_init__(self) -> None:
+        paid = self.evaluations
+        self.sensitivities = JournaledSensitivities(paid.evaluator, paid.journal, paid.check)
         self._asked: dict[Allocation, set[int]] = {}
 
     def run(self) -> Allocation:
         """The searcher's final allocation."""
         while (request := self.searcher.ask()) is not None:
-            values = self.evaluations.values(request.allocations, request.sequences)
+            if isinstance(request, Evaluate):
+                answer: Answer = self.evaluations.values(request.allocations, request.sequences)
+            else:
+                answer = self.sensitivities.at(request)
             self._count(request)
-            self.searcher.tell(values)
+            self.searcher.tell(answer)
             self._note(self.searcher.progress.incumbent)
             self.report(self.searcher.progress, self.tokens)
         self._note(self.searcher.best)
         return self.searcher.best
 
-    def _count(self, request: Evaluate) -> None:
+    def _count(self, request: Request) -> None:
+        if not isinstance(request, Evaluate):
+            self.tokens += request.forwards * self.searcher.problem.tokens
+            return
         for allocation in request.allocations:
             asked = self._asked.setdefault(allocation, set())
             self.tokens += len(set(request.sequences) - asked) * self.searcher.problem.tokens

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from sparsearch.errors import ConfigError
+from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.evaluation.objectives import Objective, make_objective
 from sparsearch.files import digest
 from sparsearch.job.config import JobConfig
@@ -16,7 +17,7 @@ from sparsearch.model.panel import Panels, make_panels
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import check_finite, find_sites, uncovered_fraction
 from sparsearch.model.text import load_documents
-from sparsearch.pruning import Pruner, make_pruner
+from sparsearch.pruning import PRUNER_NAMES, Pruner, make_pruner
 from sparsearch.search import SEARCHERS, Problem, Searcher, check_searcher, make_searcher
 from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
 from sparsearch.space.level import Level
@@ -95,7 +96,7 @@ def prepare(config: JobConfig) -> Prepared:
     )
     check_finite(model)
     objectives = _objectives(config, model)
-    space = model_space(model, config.space.grid, config.space.targets, config.space.ignore)
+    space = _space(config, model)
     limits = config.limits.limits(space)
     panels = _panels(config, model)
     prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, _warnings(model, space))
@@ -126,10 +127,21 @@ def job_pruner(config: JobConfig) -> Pruner:
     Raises:
         ConfigError: an unknown pruner or option.
     """
+    return checked_pruner(config.space.pruner.name, config.space.pruner.options, "space.pruner")
+
+
+def checked_pruner(name: str, options: Mapping[str, Any], field: str) -> Pruner:
+    """The pruner `name`; `field` is what messages call it.
+
+    Raises:
+        ConfigError: an unknown pruner or option, or a bad value.
+    """
+    if name not in PRUNER_NAMES:
+        raise ConfigError(f"{field}: {name!r} is no pruner; {did_you_mean(name, PRUNER_NAMES)}")
     try:
-        return make_pruner(config.space.pruner.name, config.space.pruner.options)
+        return make_pruner(name, options)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"space.pruner: {error}") from None
+        raise ConfigError(f"{field}: {error}") from None
 
 
 def model_space(
@@ -154,6 +166,13 @@ def model_space(
         other_params=total - prunable,
         other_flops=2 * (multiplied - prunable),
     )
+
+
+def _space(config: JobConfig, model: PrunableModel) -> SearchSpace:
+    try:
+        return model_space(model, config.space.grid, config.space.targets, config.space.ignore)
+    except ConfigError as error:
+        raise ConfigError(f"space.{error}" if str(error).startswith(("targets", "ignore")) else str(error)) from None
 
 
 def panel_length(config: JobConfig, model: PrunableModel) -> int:

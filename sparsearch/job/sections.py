@@ -151,13 +151,14 @@ def _level_range(given: dict[str, Any]) -> list[float | str]:
 class PanelConfig(Section):
     """Sequences in each panel, tokens in a sequence (null: 256, or what the model takes if less), the draw.
 
-    The seed is apart from the job's, so that jobs with other seeds share a supernet and held-out figures.
+    The seed is apart from the job's, so that jobs with other seeds share a supernet and held-out figures. Of
+    held-out sequences it takes two, as one has no confidence interval.
     """
 
     length: Annotated[int, Field(strict=True, ge=2)] | None = None
     calibration: Count = 128
-    search: Count = 64
-    heldout: Count = 128
+    search: Count = 256
+    heldout: Annotated[int, Field(strict=True, ge=2)] = 128
     seed: Seed = 0
 
 

@@ -49,15 +49,19 @@ class StopRequest:
         """Whether `check` would raise."""
         return self._signal is not None or self._out_of_time
 
-    def check(self) -> None:
+    def check(self, progressed: bool = True) -> None:
         """Returns, or raises when a stop was asked for.
+
+        Args:
+            progressed: whether this process has done anything new. Out of time it goes on until it has, or a
+                limit shorter than going through the journal would end every run at the same point.
 
         Raises:
             Stopped: exit code 128 + the signal's number, or 75 for the time limit.
         """
         if self._signal is not None:
             self._stop(f"stopped by {self._signal.name}", 128 + self._signal)
-        if self._out_of_time:
+        if progressed and self._out_of_time:
             self._stop(f"stopped at the time limit of {self.time_limit:g} s", 75)
 
     @property

@@ -65,7 +65,13 @@ class SparseGPT:
         weights = torch.empty(masks.shape, dtype=weight.dtype, device=weight.device)
         for chosen in _slices(patterns, weight.numel()):
             levels = [patterns[i] for i in chosen]
-            masks[chosen], weights[chosen] = _prune_slice(weight, dead, factor, levels, self.block_size)
+            sweep = _sweep(weight, dead, factor, levels, self.block_size)
+            for place, i in enumerate(chosen):
+                masks[i] = sweep.kept[:, place].T
+                weights[i] = sweep.columns[:, place].T
+                if dead.any():
+                    weights[i] = torch.where(dead, weight, weights[i])
+                weights[i].masked_fill_(~masks[i], 0.0)
         return Pruned(masks, weights)
 
 
@@ -78,11 +84,8 @@ def _slices(patterns: Sequence[Pattern], numel: int) -> list[list[int]]:
     return [family[i : i + size] for family in families.values() for i in range(0, len(family), size)]
 
 
-def _prune_slice(
-    weight: Tensor, dead: Tensor, factor: Tensor, patterns: list[Pattern], block_size: int
-) -> tuple[Tensor, Tensor]:
-    """Masks and weights `[L, out, in]` of patterns that choose their masks at the same columns."""
-    width = weight.shape[1]
+def _sweep(weight: Tensor, dead: Tensor, factor: Tensor, patterns: list[Pattern], block_size: int) -> _Sweep:
+    """The finished sweep of patterns that choose their masks at the same columns."""
     columns = weight.to(factor.dtype).masked_fill(dead, 0.0).T.unsqueeze(1).repeat(1, len(patterns), 1)
     first = patterns[0]
     sweep = _Sweep(
@@ -93,12 +96,8 @@ def _prune_slice(
         patterns=patterns,
         span=first.group if isinstance(first, NM) else block_size,
     )
-    sweep.run(0, width)
-    masks = sweep.kept.permute(1, 2, 0).contiguous()
-    weights = columns.permute(1, 2, 0).to(weight.dtype, memory_format=torch.contiguous_format)
-    if dead.any():
-        weights = torch.where(dead, weight, weights)
-    return masks, weights.masked_fill_(~masks, 0.0)
+    sweep.run(0, weight.shape[1])
+    return sweep
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,23 @@ from typing import Any
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.search.allocators import Allocator
 from sparsearch.search.allocators.erk import ERK
+from sparsearch.search.allocators.fisher import Fisher
 from sparsearch.search.allocators.layer_error import LayerError
 from sparsearch.search.allocators.uniform import Uniform
-from sparsearch.search.base import Evaluate, Options, Problem, Progress, Searcher, Steps, make_options
+from sparsearch.search.base import (
+    Answer,
+    Evaluate,
+    Options,
+    Problem,
+    Progress,
+    Request,
+    Searcher,
+    Sense,
+    Steps,
+    make_options,
+)
 from sparsearch.search.evopress import EvoPress
+from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
 from sparsearch.seeds import spawn
 
@@ -20,11 +33,14 @@ __all__ = [
     "ALLOCATORS",
     "SEARCHERS",
     "Allocator",
+    "Answer",
     "Evaluate",
     "Options",
     "Problem",
     "Progress",
+    "Request",
     "Searcher",
+    "Sense",
     "Steps",
     "check_searcher",
     "describe_searchers",
@@ -35,8 +51,10 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "uniform": Uniform,
     "erk": ERK,
     "layer_error": LayerError,
+    "fisher": Fisher,
     "random": RandomSearch,
     "evopress": EvoPress,
+    "quadratic": Quadratic,
 }
 """All searchers that a job file may name."""
 

@@ -46,6 +46,11 @@ class Evaluate:
     allocations: tuple[Allocation, ...]
     sequences: tuple[int, ...]
 
+    @property
+    def forwards(self) -> int:
+        """Cost in forwards of one sequence, if nothing is known yet."""
+        return len(self.allocations) * len(self.sequences)
+
 
 @dataclass(frozen=True, slots=True)
 class Sense:
@@ -62,6 +67,11 @@ class Sense:
     sequences: tuple[int, ...]
     gradient: bool = True
     draws: int = 1
+
+    @property
+    def allocations(self) -> tuple[Allocation, ...]:
+        """The one allocation."""
+        return (self.allocation,)
 
     @property
     def forwards(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ from sparsearch.model.blockwise import Batch, Blockwise, State
 from sparsearch.model.panel import Panel
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import model_fingerprint, site_weight
-from sparsearch.pruning import NM, Pattern, Pruner, Statistics, Unstructured
+from sparsearch.pruning import Pruner
 from sparsearch.seeds import spawn_integer
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.level import Level
 from sparsearch.space.space import SearchSpace
-from sparsearch.supernet.encodings import decode_variant, encode_level_map, encode_variants
+from sparsearch.supernet.encodings import decode_variant
+from sparsearch.supernet.prune_site import prune_site
 from sparsearch.supernet.statistics import StatisticsCollector
 from sparsearch.supernet.store import (
     FORMAT,
@@ -167,19 +167,13 @@ class _Build:
         """Prunes every site that is not in `finished`, in model order, and yields its shard once it is on disk."""
         sites = self.plan.space.sites
         todo = [index for index in range(len(sites)) if index not in finished]
-        replaced: dict[int, Tensor] = {}
-        try:
-            for block in range(sites[todo[-1]].block + 1):
-                here = [index for index in todo if sites[index].block == block]
-                collector = StatisticsCollector(self.model, [sites[index] for index in here], self._needs_gram)
-                with torch.no_grad():
-                    self._forward(block, collector if self._needs_inputs and here else None)
-                yield from self._prune(here, collector)
-                if self.plan.propagate is not None:
-                    self._propagate(block, replaced)
-        finally:
-            for index, dense in replaced.items():
-                self._view(index).copy_(dense)
+        for block in range(sites[todo[-1]].block + 1):
+            here = [index for index in todo if sites[index].block == block]
+            collector = StatisticsCollector(self.model, [sites[index] for index in here], self._needs_gram)
+            with torch.no_grad():
+                self._forward(block, collector if self._needs_inputs and here else None)
+            yield from self._prune(here, collector)
+            self._propagate(block)
 
     @property
     def _needs_inputs(self) -> bool:
@@ -219,20 +213,26 @@ class _Build:
         assert run.hidden is not None
         return self.runner.head(run.hidden, batch)
 
-    def _propagate(self, block: int, replaced: dict[int, Tensor]) -> None:
-        """Puts the propagated variants into the block and runs it again for its outputs."""
-        assert self.plan.propagate is not None
-        for index, site in enumerate(self.plan.space.sites):
-            level = self.plan.propagate.levels[index]
-            if site.block == block and level > 0:
-                view = self._view(index)
-                replaced[index] = view.clone()
-                dense = storage_view(view, self.model.storage_dtype)
-                view.copy_(decode_variant(load_file(self.folder / shard_file(index)), level, dense))
-        if self._needs_inputs and block < len(self.model.blocks):
+    def _propagate(self, block: int) -> None:
+        """Runs the block again for its outputs with the propagated variants in it; later blocks see these alone."""
+        if self.plan.propagate is None or not self._needs_inputs or block == len(self.model.blocks):
+            return
+        replaced: dict[int, Tensor] = {}
+        try:
+            for index, level in enumerate(self.plan.propagate.levels):
+                if level > 0 and self.plan.space.sites[index].block == block:
+                    replaced[index] = self._view(index).clone()
+                    self._view(index).copy_(self._variant(index, level))
             with torch.no_grad():
                 for number, rows in enumerate(self.batches):
                     self.states[number] = self._step(block, number, self._batch(rows))
+        finally:
+            for index, dense in replaced.items():
+                self._view(index).copy_(dense)
+
+    def _variant(self, index: int, level: int) -> Tensor:
+        dense = storage_view(self._view(index), self.model.storage_dtype)
+        return decode_variant(load_file(self.folder / shard_file(index)), level, dense)
 
     def _prune(self, here: list[int], collector: StatisticsCollector) -> Iterator[tuple[int, Shard]]:
         sites = self.plan.space.sites
@@ -268,57 +268,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@torch.no_grad()
-def prune_site(
-    pruner: Pruner,
-    weight: Tensor,
-    statistics: Statistics | None,
-    levels: tuple[Level, ...],
-    dtype: torch.dtype,
-    seed: int,
-) -> tuple[dict[str, Tensor], tuple[float | None, ...]]:
-    """All variants of one site, encoded, and their relative output errors.
-
-    Args:
-        weight: `[out, in]`, dense.
-        levels: without the dense one.
-        dtype: of the stored variants.
-    """
-    torch.set_num_threads(1)
-    dense = weight.float()
-    patterns = [_pattern(level, tuple(dense.shape)) for level in levels]
-    generator = torch.Generator(device=dense.device).manual_seed(seed)
-    pruned = pruner.prune(dense, statistics, patterns, generator)
-    if pruned.weights is None and pruner.nested and not any(level.group for level in levels):
-        encoded = {"map": encode_level_map(pruned.masks).cpu()}
-        variants: Iterable[Tensor] = (torch.where(mask, dense, 0.0) for mask in pruned.masks)
-    else:
-        weights = torch.where(pruned.masks, dense, 0.0) if pruned.weights is None else pruned.weights
-        stored = [storage_view(part, dtype) for part in weights]
-        if not all(part.isfinite().all() for part in stored):
-            raise ResourceError(
-                f"{pruner.name}: updated weights overflow {dtype}; raise the damping or use a wider checkpoint dtype"
-            )
-        encoded, variants = encode_variants(stored), weights
-    return encoded, (0.0, *output_errors(dense, variants, statistics))
-
-
-def output_errors(dense: Tensor, variants: Iterable[Tensor], statistics: Statistics | None) -> list[float | None]:
-    """`tr(D H D^T) / tr(W H W^T)` per variant, `D = variant - W`, H the second moment of the input; None without H."""
-    if statistics is None or statistics.gram is None:
-        return [None for _ in variants]
-    gram = statistics.gram
-    scale = float(((dense @ gram) * dense).sum())
-    changes = (variant - dense for variant in variants)
-    return [float(((change @ gram) * change).sum()) / scale if scale > 0 else 0.0 for change in changes]
-
-
-def _pattern(level: Level, shape: tuple[int, ...]) -> Pattern:
-    if level.group:
-        return NM(keep=round((1 - level.sparsity) * level.group), group=level.group)
-    return Unstructured(level.removed(shape))
 
 
 def _check_finite(state: State, block: str) -> None:

@@ -5,15 +5,21 @@ All functions are exact: decoding gives the encoded weight bit for bit, zeros as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 LEVEL_MAP = "level-map"
 BITMASK = "bitmask"
 DENSE = "dense"
+
+PART = 2**18
+"""Weights whose positions, 8 bytes each, are listed at once."""
+WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def encode_level_map(masks: Tensor) -> Tensor:
@@ -42,25 +48,41 @@ def decode_level_map(level_map: Tensor, level: int, dense: Tensor) -> Tensor:
 
 def encode_bitmask(weight: Tensor) -> dict[str, Tensor]:
     """Packed bits (uint8, row-major, first weight in the highest bit) and the non-zero values in the same order."""
-    alive = weight != 0
-    bits = np.packbits(alive.reshape(-1).cpu().numpy())
-    return {"mask": torch.from_numpy(bits), "values": weight[alive].contiguous().cpu()}
+    alive = (weight != 0).reshape(-1).cpu().numpy()
+    words = _words(weight.contiguous().reshape(-1).cpu())
+    values = np.concatenate([words[part][places] for part, places in _places(alive)])
+    return {"mask": torch.from_numpy(np.packbits(alive)), "values": torch.from_numpy(values).view(weight.dtype)}
 
 
 def decode_bitmask(mask: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
     """The inverse of `encode_bitmask`, on the CPU."""
-    size = int(np.prod(shape))
-    alive = torch.from_numpy(np.unpackbits(mask.numpy(), count=size).view(np.bool_))
-    weight = torch.zeros(size, dtype=values.dtype)
-    weight[alive] = values
-    return weight.view(*shape)
+    words = _words(values)
+    alive = np.unpackbits(mask.numpy(), count=math.prod(shape)).view(np.bool_)
+    weight = np.zeros(len(alive), dtype=words.dtype)
+    first = 0
+    for part, places in _places(alive):
+        weight[part][places] = words[first : first + len(places)]
+        first += len(places)
+    return torch.from_numpy(weight).view(values.dtype).view(*shape)
 
 
-def encode_variants(weights: Sequence[Tensor]) -> dict[str, Tensor]:
+def _places(alive: NDArray[np.bool_]) -> Iterator[tuple[slice, NDArray[np.intp]]]:
+    """A part at a time, where in it the non-zeros are. Up to ten times faster than indexing with `alive` itself."""
+    for start in range(0, max(1, len(alive)), PART):
+        part = slice(start, start + PART)
+        yield part, np.flatnonzero(alive[part])
+
+
+def _words(values: Tensor) -> NDArray[np.integer]:
+    """The values' bits as integers that share their memory: numpy has no bfloat16."""
+    return values.view(WORDS[values.itemsize]).numpy()
+
+
+def encode_variants(weights: Iterable[Tensor]) -> dict[str, Tensor]:
     """Per level l = 1 ... the smaller of `l.mask` + `l.values` and `l.dense`.
 
     Args:
-        weights: one tensor `[out, in]` a level, in storage dtype.
+        weights: one tensor `[out, in]` a level, in storage dtype; taken one by one.
     """
     tensors: dict[str, Tensor] = {}
     for level, weight in enumerate(weights, start=1):

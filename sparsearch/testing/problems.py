@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsearch.model.site import Site
-from sparsearch.search.base import Evaluate, Problem
+from sparsearch.search.base import Answer, Problem, Request, Sense
 from sparsearch.seeds import spawn
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.space.level import level_grid
 from sparsearch.space.repair import cheapest
+from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, linear_space
 
 GROUPED_QUERY_BLOCK: Mapping[str, tuple[int, int]] = {
@@ -55,11 +56,32 @@ class SyntheticProblem:
         joint = self.interaction * (errors @ self.mixing) ** 2
         return errors**2 @ self.weights[list(sequences)].T + joint[:, None]
 
-    def answer(self, request: Evaluate) -> FloatArray:
+    def answer(self, request: Request) -> Answer:
         """The answer to a searcher's request; read-only, as the journal's answers may be shared."""
+        if isinstance(request, Sense):
+            return self.sensitivities(request)
         values = self.values(request.allocations, request.sequences)
         values.setflags(write=False)
         return values
+
+    def sensitivities(self, request: Sense) -> Sensitivities:
+        """Exact gradients; features r with `E[r r^T]` the exact curvature `2 diag(w) + 2 interaction * v v^T`."""
+        rows = np.arange(len(self.mixing))
+        now = self.errors[rows, request.allocation.array]
+        moves = self.errors - now[:, None]
+        weights = self.weights[list(request.sequences)]
+        joint = 2 * self.interaction * (now @ self.mixing) * self.mixing
+        gradient = (2 * weights * now + joint)[:, :, None] * moves
+        # Drawn per request, so that asking again gives the same answer.
+        rng = spawn(0, "probe", *request.allocation.levels, *request.sequences)
+        count, repeated = len(weights), np.repeat(weights, request.draws, axis=0)
+        single = np.sqrt(2 * repeated) * rng.normal(size=repeated.shape)
+        shared = np.sqrt(2 * self.interaction) * self.mixing * rng.normal(size=(count * request.draws, 1))
+        features = (single + shared)[:, :, None] * moves
+        return Sensitivities(
+            gradient.astype(np.float32) if request.gradient else None,
+            features.astype(np.float32) if request.draws else None,
+        )
 
     def mean(self, allocation: Allocation) -> float:
         """The objective over the whole panel: what a searcher is to minimise."""

@@ -20,11 +20,10 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import InfeasibleBudgetError
-from sparsearch.search.base import Evaluate, Problem, Progress, Searcher
+from sparsearch.search.base import Answer, Evaluate, Problem, Progress, Request, Searcher
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.space.repair import uniform
-from sparsearch.space.space import FloatArray
 from sparsearch.testing.problems import SyntheticProblem, quadratic_problem
 
 MOST_REQUESTS = 10_000
@@ -52,15 +51,16 @@ PROBLEMS: Mapping[str, Callable[[], SyntheticProblem]] = {
 class Run:
     """A searcher's whole run: what it asked, what it was told, what it stood by, where it ended."""
 
-    requests: list[Evaluate] = field(default_factory=list)
-    answers: list[FloatArray] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     best: Allocation | None = None
 
     @property
     def allocations(self) -> list[Allocation]:
-        """Every allocation asked about, the final one, and the incumbents."""
-        asked = [allocation for request in self.requests for allocation in request.allocations]
+        """Every allocation that was evaluated, the final one, and the incumbents."""
+        evaluated = (request for request in self.requests if isinstance(request, Evaluate))
+        asked = [allocation for request in evaluated for allocation in request.allocations]
         stood_by = [progress.incumbent for progress in self.progress]
         return [allocation for allocation in [*asked, *stood_by, self.best] if allocation is not None]
 
@@ -100,11 +100,17 @@ class SearcherConformance:
 
     @every_problem
     def test_every_allocation_meets_the_budget(self, synthetic: SyntheticProblem) -> None:
-        """What is asked about, stood by or returned is in the space and within every bound."""
+        """What is evaluated, stood by or returned is in the space and within every bound.
+
+        Sensitivities may be asked for anywhere in the space: at the dense model, for one.
+        """
         problem = synthetic.problem
-        for allocation in drive(self.make(problem, 0), synthetic).allocations:
+        run = drive(self.make(problem, 0), synthetic)
+        for allocation in run.allocations:
             problem.space.check(allocation)
             assert problem.limits.met(allocation)
+        for request in run.requests:
+            problem.space.check(request.allocations[0])
 
     @every_problem
     def test_requests_are_sound(self, synthetic: SyntheticProblem) -> None:
@@ -159,7 +165,7 @@ class SearcherConformance:
         request = searcher.ask()
         if request is not None:
             with pytest.raises(ValueError):
-                searcher.tell(np.zeros((len(request.allocations) + 1, len(request.sequences))))
+                searcher.tell(np.zeros((len(request.allocations) + 1, len(request.sequences) + 1)))
             with pytest.raises(ValueError):
                 _ = searcher.best
             assert searcher.ask() == request
@@ -177,11 +183,11 @@ class SearcherConformance:
 
     @every_problem
     def test_evaluations_are_announced(self, synthetic: SyntheticProblem) -> None:
-        """Where the searcher says how many sequences it will evaluate, it keeps to that."""
+        """Where the searcher says how many forwards it will ask for, it keeps to that."""
         searcher = self.make(synthetic.problem, 0)
         announced = searcher.evaluations
         requests = drive(searcher, synthetic).requests
-        spent = sum(len(request.allocations) * len(request.sequences) for request in requests)
+        spent = sum(request.forwards for request in requests)
         assert announced is None or spent <= announced
 
     def test_infeasible_budget_is_refused_before_any_work(self) -> None:
@@ -205,6 +211,9 @@ class SearcherConformance:
         synthetic = quadratic_problem(blocks=1)
         searcher = self.make(synthetic.problem, 0)
         while (request := searcher.ask()) is not None:
+            if not isinstance(request, Evaluate):
+                searcher.tell(synthetic.answer(request))
+                continue
             values = synthetic.values(request.allocations, request.sequences)
             values[1:] = value
             searcher.tell(values)

@@ -39,7 +39,14 @@ def objective_values(evaluator, rows, batch, hidden):
 
 @pytest.mark.parametrize(
     ("family", "objective"),
-    [("llama", "kl"), ("llama_tied", "perplexity"), ("gpt2", "kl"), ("opt", "kl"), ("gemma2", "kl"), ("bert", "hidden")],
+    [
+        ("llama", "kl"),
+        ("llama_tied", "perplexity"),
+        ("gpt2", "kl"),
+        ("opt", "kl"),
+        ("gemma2", "kl"),
+        ("bert", "hidden"),
+    ],
 )
 def test_every_gradient_entry_is_the_finite_difference(family, objective, evaluator_for):
     """Weights and activations in float64, central differences, every site, every level, every sequence."""
@@ -65,7 +72,9 @@ def exact_curvature(evaluator, moves):
     def outputs(rows, batch, hidden):
         return evaluator.runner.head(hidden, batch) if has_head else hidden
 
-    change = (moved_outputs(evaluator, moves, STEP, outputs) - moved_outputs(evaluator, moves, -STEP, outputs)) / (2 * STEP)
+    change = (moved_outputs(evaluator, moves, STEP, outputs) - moved_outputs(evaluator, moves, -STEP, outputs)) / (
+        2 * STEP
+    )
     if not has_head:
         rows, batch = evaluator.batches(range(len(evaluator.panel)))[0]
         dense = evaluator.teacher.outputs(rows, batch).hidden.double()

@@ -63,6 +63,7 @@ def test_the_time_limit_stops_with_75():
         assert not stop.requested
         time.sleep(0.03)
         assert stop.requested
+        stop.check(progressed=False)
         with pytest.raises(Stopped, match=r"time limit of 0\.02 s; .*same command again") as caught:
             stop.check()
     assert caught.value.exit_code == 75

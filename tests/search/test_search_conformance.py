@@ -1,5 +1,6 @@
 from sparsearch.search import make_searcher
-from sparsearch.testing.searchers import SearcherConformance
+from sparsearch.testing import quadratic_problem
+from sparsearch.testing.searchers import SearcherConformance, drive
 
 
 class TestUniform(SearcherConformance):
@@ -31,3 +32,23 @@ class TestEvoPress(SearcherConformance):
     def make(self, problem, seed):
         options = {"generations": 5, "offspring": 12, "survivors": [4, 2, 1], "tokens": [128, 512, 4096]}
         return make_searcher("evopress", options, problem, seed)
+
+
+class TestFisher(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("fisher", {}, problem, seed)
+
+    def test_no_worse_than_uniform(self):
+        """The start is additive and noisy: with many sequences it nears the additive optimum."""
+        synthetic = quadratic_problem(blocks=3, sequences=4000)
+        best = drive(self.make_wide(synthetic.problem), synthetic).best
+        optimum = synthetic.mean(synthetic.additive_optimum())
+        assert synthetic.mean(best) <= 1.02 * optimum
+
+    def make_wide(self, problem):
+        return make_searcher("fisher", {"sequences": 4000}, problem, 0)
+
+
+class TestQuadratic(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("quadratic", {"start": 8, "sequences": 4, "most": 16}, problem, seed)

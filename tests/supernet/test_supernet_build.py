@@ -1,5 +1,3 @@
-import shutil
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -110,6 +108,14 @@ def test_propagation_shows_later_blocks_the_pruned_ones(tiny_model, plan_for, tm
     assert files(tmp_path / "pruned")[name] == files(tmp_path / "propagated")[name]
 
 
+def test_sites_that_fit_no_level_stay_dense(tiny_model, plan_for, tmp_path):
+    for pruner in ("wanda", "sparsegpt"):
+        model, plan = plan_for(tiny_model("llama"), pruner, ["2:5"])
+        supernet = build_supernet(model, plan, tmp_path / pruner)
+        assert plan.space.counts.max() == 1
+        assert Switcher(model, supernet).switch(plan.space.sparsest()) == 0
+
+
 def test_output_errors_grow_with_the_level_and_start_at_zero(tiny_model, plan_for, tmp_path):
     model, plan = plan_for(tiny_model("llama"), "sparsegpt")
     for shard in build_supernet(model, plan, tmp_path).shards:
@@ -169,10 +175,10 @@ def test_a_full_disk_leaves_no_half_written_shard(tiny_model, plan_for, tmp_path
     assert list(tmp_path.glob("sites/*")) == []
 
 
-def test_shards_hold_tensors_only_and_mask_pruners_take_a_byte_a_weight(tiny_model, plan_for, tmp_path):
-    model, plan = plan_for(tiny_model("llama"), "wanda")
+@pytest.mark.parametrize("levels", [[0.3, 0.6, 0.9], ["3:4", "2:4", "1:4"]])
+def test_shards_hold_tensors_only_and_mask_pruners_take_a_byte_a_weight(levels, tiny_model, plan_for, tmp_path):
+    model, plan = plan_for(tiny_model("llama"), "wanda", levels)
     build_supernet(model, plan, tmp_path)
     for index, site in enumerate(plan.space.sites):
         tensors = load_file(tmp_path / "sites" / f"{index:05d}.safetensors")
         assert set(tensors) == {"map"} and tensors["map"].nbytes == site.size
-    shutil.rmtree(tmp_path)

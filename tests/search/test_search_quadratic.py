@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from sparsearch.errors import ConfigError
+from sparsearch.search import Evaluate, Sense, check_searcher, make_searcher
+from sparsearch.search.surrogate import Surrogate, fisher_costs, within
+from sparsearch.space import Allocation
+from sparsearch.space.repair import cheapest, uniform
+from sparsearch.testing import quadratic_problem
+from sparsearch.testing.searchers import drive
+
+
+def sensed(synthetic, allocation, count=16):
+    return synthetic.sensitivities(Sense(allocation, tuple(range(count))))
+
+
+def test_predictions_of_one_site_moves_are_exact_for_a_quadratic_objective():
+    """Averaged over many draws, gradient + curvature is the true change of every single move."""
+    synthetic = quadratic_problem(blocks=1, sequences=20_000)
+    space = synthetic.problem.space
+    here = uniform(space, synthetic.problem.limits)
+    surrogate = Surrogate(fading=1.0)
+    surrogate.add(here, sensed(synthetic, here, 20_000))
+    predicted = surrogate.changes(here)
+    for site in range(len(space)):
+        for level in range(int(space.counts[site])):
+            true = synthetic.mean(here.replace({site: level})) - synthetic.mean(here)
+            assert predicted[site, level] == pytest.approx(true, rel=0.05, abs=2e-4)
+
+
+def test_samples_from_elsewhere_are_moved_to_where_the_search_is():
+    synthetic = quadratic_problem(blocks=1, sequences=20_000)
+    space = synthetic.problem.space
+    there = uniform(space, synthetic.problem.limits)
+    here = Allocation.of(np.clip(there.array + np.array([1, -2, 3, 0, -1, 2, -3]), 0, space.counts - 1))
+    moved, direct = Surrogate(fading=1.0), Surrogate(fading=1.0)
+    moved.add(there, sensed(synthetic, there, 20_000))
+    direct.add(here, sensed(synthetic, here, 20_000))
+    np.testing.assert_allclose(moved.changes(here), direct.changes(here), rtol=0.1, atol=2e-3)
+
+
+def test_moves_to_the_current_levels_change_nothing_and_bootstraps_scatter_around_the_mean():
+    synthetic = quadratic_problem(noise=0.5)
+    here = uniform(synthetic.problem.space, synthetic.problem.limits)
+    surrogate = Surrogate(fading=0.5)
+    for _ in range(3):
+        surrogate.add(here, sensed(synthetic, here))
+    mean = surrogate.changes(here)
+    assert not mean[np.arange(len(here)), here.array].any()
+    rng = np.random.default_rng(0)
+    draws = np.stack([surrogate.changes(here, rng) for _ in range(400)])
+    error = draws.std(axis=0) / 20
+    assert (np.abs(draws.mean(axis=0) - mean) <= 5 * error + 1e-9).mean() > 0.99
+
+
+def test_old_samples_fade_and_are_dropped():
+    synthetic = quadratic_problem()
+    here = uniform(synthetic.problem.space, synthetic.problem.limits)
+    surrogate = Surrogate(fading=0.1)
+    for _ in range(5):
+        surrogate.add(here, sensed(synthetic, here))
+    assert len(surrogate._samples) == 2
+
+
+def test_levels_outside_the_window_are_not_taken_unless_nothing_else_is_feasible():
+    synthetic = quadratic_problem()
+    space, limits = synthetic.problem.space, synthetic.problem.limits
+    here = uniform(space, limits)
+    values = np.random.default_rng(0).normal(size=space.valid.shape)
+    for radius in (1, 2):
+        found = cheapest(space, limits, within(space.valid.shape[1], here.array, radius, values))
+        assert np.abs(found.array - here.array).max() <= radius
+
+
+def test_fisher_costs_are_half_mean_squares():
+    synthetic = quadratic_problem(sequences=4)
+    found = sensed(synthetic, synthetic.problem.space.dense(), 4)
+    expected = 0.5 * (found.features.astype(np.float64) ** 2).mean(axis=0)
+    np.testing.assert_allclose(fisher_costs(found), expected)
+
+
+@pytest.mark.parametrize("interaction", [0.0, 0.5])
+def test_it_comes_near_the_optimum_with_far_fewer_forwards_than_evopress(interaction):
+    synthetic = quadratic_problem(blocks=3, sequences=64, noise=0.3, interaction=interaction)
+    quadratic = drive(make_searcher("quadratic", {"start": 32, "most": 32}, synthetic.problem, 0), synthetic)
+    options = {"generations": 60, "offspring": 16, "survivors": [4, 1], "tokens": [256, 2048]}
+    evopress = drive(make_searcher("evopress", options, synthetic.problem, 0), synthetic)
+    assert synthetic.mean(quadratic.best) <= synthetic.mean(evopress.best)
+    forwards = [sum(request.forwards for request in run.requests) for run in (quadratic, evopress)]
+    assert forwards[0] < forwards[1] / 2
+
+
+def test_a_round_that_gains_nothing_makes_the_samples_grow():
+    synthetic = quadratic_problem(sequences=64)
+    run = drive(
+        make_searcher("quadratic", {"sequences": 4, "most": 32, "patience": 2}, synthetic.problem, 0), synthetic
+    )
+    sizes = [len(request.sequences) for request in run.requests[1:] if isinstance(request, Sense)]
+    assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == 32
+
+
+def test_proposals_are_compared_on_one_set_of_sequences_with_the_current_allocation():
+    synthetic = quadratic_problem(noise=0.3)
+    run = drive(make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0), synthetic)
+    previous = None
+    for request in run.requests:
+        if isinstance(request, Evaluate):
+            assert previous is not None and request.allocations[0] == previous
+        else:
+            previous = request.allocation
+
+
+@pytest.mark.parametrize("options", [{"start": 0}, {"fading": 1.5}, {"windows": []}, {"patience": "x"}])
+def test_bad_options_are_refused(options):
+    with pytest.raises(ConfigError, match=rf"searcher\.{next(iter(options))}"):
+        check_searcher("quadratic", options)
