@@ -17,6 +17,7 @@ import tempfile
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from common import SEED, Check, Row, finish, parse_arguments
@@ -40,7 +41,7 @@ HEAPS = {"mapped": {"MALLOC_MMAP_THRESHOLD_": "262144"}, "default": {}}
 CASES = (("dense", "mapped"), ("uniform", "mapped"), ("dense", "default"))
 
 
-def random_llama(widths: dict[str, int], blocks: int) -> PrunableModel:
+def random_llama(widths: dict[str, Any], blocks: int) -> PrunableModel:
     """A model as transformers initialises it; it computes in float32 and stores float16."""
     torch.manual_seed(SEED)
     config = LlamaConfig(**widths, num_hidden_layers=blocks, vocab_size=VOCABULARY, max_position_embeddings=TOKENS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from common import Check, finish, parse_arguments, reference_job
 
@@ -15,7 +16,6 @@ from sparsearch.job.prepare import Prepared
 from sparsearch.model.sites import site_weight
 from sparsearch.pruning import make_pruner
 from sparsearch.supernet import BuildPlan, Supernet, build_supernet
-from sparsearch.supernet.store import storage_view
 
 MASKING = ("random", "magnitude", "wanda")
 UPDATING = ("sparsegpt",)
@@ -32,7 +32,7 @@ def main() -> None:
     finish(given, rows, checks)
 
 
-def measure(job: Prepared, pruner: str) -> dict[str, float]:
+def measure(job: Prepared, pruner: str) -> dict[str, Any]:
     """The size of one pruner's supernet beside what its masks and non-zeros take."""
     plan = BuildPlan(job.space, make_pruner(pruner, {}), job.panels.calibration)
     with tempfile.TemporaryDirectory() as name:
@@ -42,16 +42,23 @@ def measure(job: Prepared, pruner: str) -> dict[str, float]:
         bare = mask_and_values(job, supernet)
     weights, itemsize = job.space.prunable, job.model.storage_dtype.itemsize
     dense = (int(job.space.counts.max()) - 1) * itemsize
-    row = {"pruner": pruner, "weights": weights, "bytes": total, "shards": supernet.bytes}
-    figures = {"bytes/weight": total / weights, "mask + non-zeros": bare / weights, "dense copies": float(dense)}
-    return {**row, **figures, "ratio": total / bare}
+    return {
+        "pruner": pruner,
+        "weights": weights,
+        "bytes": total,
+        "shards": supernet.bytes,
+        "bytes/weight": total / weights,
+        "mask + non-zeros": bare / weights,
+        "dense copies": float(dense),
+        "ratio": total / bare,
+    }
 
 
 def mask_and_values(job: Prepared, supernet: Supernet) -> int:
     """Bytes of one bit a weight and the non-zeros in the checkpoint's dtype, over all sites and levels."""
     total = 0
     for index, (site, count) in enumerate(zip(job.space.sites, job.space.counts, strict=True)):
-        dense = storage_view(site_weight(job.model.module, site), job.model.storage_dtype)
+        dense = site_weight(job.model.module, site)
         for level in range(1, int(count)):
             variant = supernet.variant(index, level, dense)
             total += -(-site.size // 8) + int(variant.count_nonzero()) * variant.itemsize

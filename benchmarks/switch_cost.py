@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -51,10 +52,10 @@ def offspring(job: Prepared, count: int) -> list[Allocation]:
 class Bench:
     """The reference model with one supernet, switched and evaluated in turn."""
 
-    def __init__(self, job: Prepared, folder: Path) -> None:
+    def __init__(self, job: Prepared, folder: Path, tokens: int) -> None:
         self.job = job
         self.folder = folder
-        self.sequences = range(TOKENS // job.panels.search.length)
+        self.sequences = range(tokens // job.panels.search.length)
 
     def measure(self, allocations: Sequence[Allocation], warm: bool) -> tuple[list[Timing], list[Timing]]:
         """Timings of switching to each allocation but the first, and of evaluating it."""
@@ -68,8 +69,8 @@ class Bench:
             switcher.switch(allocation)
         switches, evaluations = [], []
         for allocation in allocations[1:]:
-            switches.append(timed(lambda new=allocation: switcher.switch(new)))
-            evaluations.append(timed(lambda new=allocation: evaluator.values([new], self.sequences)))
+            switches.append(timed(partial(switcher.switch, allocation)))
+            evaluations.append(timed(partial(evaluator.values, [allocation], self.sequences)))
         switcher.restore()
         return switches, evaluations
 
@@ -88,13 +89,13 @@ class Bench:
 def main() -> None:
     given = parse_arguments("switch_cost", __doc__, rounds=15)
     job = reference_job(quick=given.quick)
-    count = 2 if given.quick else given.rounds
+    count, tokens = (2, TOKENS // 4) if given.quick else (given.rounds, TOKENS)
     kinds = {"whole random": random_allocations(job, count + 1), "evopress offspring": offspring(job, count + 1)}
     rows, checks, rounds = [], [], {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "supernet"
         build_supernet(job.model, job.build_plan, folder)
-        bench = Bench(job, folder)
+        bench = Bench(job, folder, tokens)
         for kind, allocations in kinds.items():
             for cache in ("cold", "warm"):
                 switches, evaluations = bench.measure(allocations, cache == "warm")
@@ -108,7 +109,7 @@ def main() -> None:
         rows.append(
             _row("whole random", "first use", len(job.space), first, evaluations, median_ratio(first, evaluations))
         )
-    finish(given, rows, checks, rounds=rounds, tokens=TOKENS)
+    finish(given, rows, checks, rounds=rounds, tokens=tokens)
 
 
 def changed(allocations: Sequence[Allocation]) -> float:

@@ -21,7 +21,7 @@ from sparsearch.job.prepare import Prepared
 from sparsearch.model.load import load_tokenizer
 from sparsearch.model.site import Site
 from sparsearch.report.run import comparison_data
-from sparsearch.report.table import comparison_cells
+from sparsearch.report.table import Cells, comparison_cells
 from sparsearch.space import Profile
 from sparsearch.supernet import Supernet, Switcher
 
@@ -176,7 +176,7 @@ def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile)
 def _card(job: Job, profile: Profile, config_yaml: str) -> str:
     with Journal.read(job.folder.journal) as journal:
         comparison = journal.fact("comparison")
-    figures = (("figures",), [("not measured yet",)])
+    figures: Cells = (("figures",), [("not measured yet",)])
     if comparison is not None:
         data = comparison_data(comparison, title="")
         figures = comparison_cells(data.rows, data.objective)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import sparsearch
-from sparsearch.errors import ResourceError
 from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.job.comparison import Candidate, compare, curve
 from sparsearch.job.config import JobConfig, load_config, parse_config
@@ -19,7 +18,7 @@ from sparsearch.job.folder import RunFolder
 from sparsearch.job.journal import Journal, Totals
 from sparsearch.job.lock import RunLock
 from sparsearch.job.loop import JournaledEvaluations, SearchLoop
-from sparsearch.job.plan import Plan, free_bytes, make_plan, supernet_bytes
+from sparsearch.job.plan import Plan, check_disk, make_plan
 from sparsearch.job.prepare import Prepared, prepare
 from sparsearch.job.stop import StopRequest
 from sparsearch.model.panel import Panel
@@ -96,6 +95,7 @@ class Job:
         """The run folder, locked and claimed; nothing is touched before every check has passed."""
         self.folder.check(self.config)
         prepared = self.prepared
+        check_disk(prepared)
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.folder.path))
             self.folder.claim(self.config)
@@ -122,7 +122,6 @@ class _Running:
         for warning in prepared.warnings:
             self.announce.line("build", f"warning: {warning}")
         if not supernet_complete(folder):
-            self._check_disk()
             self.announce.line("build", f"supernet of {len(prepared.space)} sites in {folder}")
 
         def report(done: int, total: int) -> None:
@@ -270,13 +269,3 @@ class _Running:
 
     def _batch_size(self, panel: Panel) -> int:
         return max(1, BATCH_TOKENS // panel.length)
-
-    def _check_disk(self) -> None:
-        prepared = self.prepared
-        needed = supernet_bytes(prepared.space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize)
-        free = free_bytes(prepared.supernet_folder)
-        if needed > free:
-            raise ResourceError(
-                f"supernet {prepared.supernet_folder} needs about {needed / 2**30:.2f} GiB, "
-                f"{free / 2**30:.2f} GiB are free; give supernet: a folder on a larger disk, or use fewer levels"
-            )

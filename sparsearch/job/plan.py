@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsearch.errors import ResourceError
 from sparsearch.job.prepare import Prepared
 from sparsearch.space import SearchSpace
 from sparsearch.supernet.build import supernet_complete
@@ -90,6 +91,25 @@ def supernet_bytes(space: SearchSpace, updates_weights: bool, itemsize: int) -> 
         kept = (site.size - level.removed(site.shape) for level in levels[1:])
         total += sum(min(site.size * itemsize, count * itemsize + site.size // 8) for count in kept)
     return total
+
+
+def check_disk(prepared: Prepared) -> None:
+    """Refuses a supernet that the disk has no room for; what an earlier run has built of it needs none.
+
+    Raises:
+        ResourceError: says how much is missing.
+    """
+    folder = prepared.supernet_folder
+    if supernet_complete(folder):
+        return
+    whole = supernet_bytes(prepared.space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize)
+    needed = whole - sum(path.stat().st_size for path in folder.glob("sites/*.safetensors"))
+    free = free_bytes(folder)
+    if needed > free:
+        raise ResourceError(
+            f"supernet {folder} needs about {needed / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free; "
+            "give supernet: a folder on a larger disk, or use fewer levels"
+        )
 
 
 def free_bytes(folder: Path) -> int:

@@ -76,6 +76,8 @@ class Prepared:
             return uniform(self.space, self.limits)
         if section.propagation == "allocation":
             assert section.profile is not None
+            if not section.profile.is_file():
+                raise ConfigError(f"space.profile: {section.profile} does not exist; give the path of a profile")
             return Profile.load(section.profile).allocation(self.space)
         return None
 
@@ -100,8 +102,9 @@ def prepare(config: JobConfig) -> Prepared:
     limits = config.limits.limits(space)
     panels = _panels(config, model)
     prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, _warnings(model, space))
-    # Built once for its checks: some options only fit some panels or spaces.
+    # Made once for their checks: some options only fit some panels or spaces.
     prepared.searcher()
+    _ = prepared.build_plan
     return prepared
 
 

@@ -35,7 +35,6 @@ from sparsearch.supernet.store import (
     finished_shard,
     read_manifest,
     shard_file,
-    storage_view,
     write_manifest,
     write_shard,
 )
@@ -231,8 +230,8 @@ class _Build:
                 self._view(index).copy_(dense)
 
     def _variant(self, index: int, level: int) -> Tensor:
-        dense = storage_view(self._view(index), self.model.storage_dtype)
-        return decode_variant(load_file(self.folder / shard_file(index)), level, dense)
+        tensors = load_file(self.folder / shard_file(index))
+        return decode_variant(tensors, level, self._view(index), self.model.storage_dtype)
 
     def _prune(self, here: list[int], collector: StatisticsCollector) -> Iterator[tuple[int, Shard]]:
         sites = self.plan.space.sites

@@ -95,15 +95,21 @@ def encode_variants(weights: Iterable[Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def decode_variant(tensors: Mapping[str, Tensor], level: int, dense: Tensor) -> Tensor:
-    """The variant at `level` ≥ 1 from a shard's tensors, in the dtype it was stored in.
+def decode_variant(tensors: Mapping[str, Tensor], level: int, dense: Tensor, dtype: torch.dtype) -> Tensor:
+    """The variant at `level` ≥ 1 from a shard's tensors, in storage dtype on the CPU.
 
     Args:
         tensors: what `encode_variants` gave, or `{"map": level map}`.
-        dense: the dense weight `[out, in]` in storage dtype, on the CPU.
+        dense: the dense weight `[out, in]`, in any dtype and on any device.
+        dtype: the storage dtype.
     """
     if "map" in tensors:
-        return decode_level_map(tensors["map"], level, dense)
+        return decode_level_map(tensors["map"], level, storage_view(dense, dtype))
     if f"{level}.dense" in tensors:
         return tensors[f"{level}.dense"]
     return decode_bitmask(tensors[f"{level}.mask"], tensors[f"{level}.values"], dense.shape)
+
+
+def storage_view(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight as it is stored: contiguous, on the CPU, in the checkpoint's dtype."""
+    return weight.detach().to(device="cpu", dtype=dtype).contiguous()

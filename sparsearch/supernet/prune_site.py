@@ -10,8 +10,7 @@ from torch import Tensor
 from sparsearch.errors import ResourceError
 from sparsearch.pruning import NM, Pattern, Pruned, Pruner, Statistics, Unstructured
 from sparsearch.space.level import Level
-from sparsearch.supernet.encodings import encode_level_map, encode_variants
-from sparsearch.supernet.store import storage_view
+from sparsearch.supernet.encodings import encode_level_map, encode_variants, storage_view
 
 
 @torch.no_grad()

@@ -107,6 +107,7 @@ class Supernet:
             raise ConflictError(
                 f"{folder} was built for other sites or levels; choose another supernet folder or delete it"
             )
+        self.dtype = _storage_dtype(folder, manifest["identity"])
         self.shards = [_shard(folder / MANIFEST, entry) for entry in manifest["shards"]]
         for shard in self.shards:
             _check_size(folder, shard)
@@ -131,7 +132,7 @@ class Supernet:
         """The weight `[out, in]` of `site` at `level` ≥ 1, in storage dtype on the CPU. Do not write into it.
 
         Args:
-            dense: the dense weight in storage dtype on the CPU.
+            dense: the dense weight, in any dtype and on any device; only level maps take values from it.
 
         Raises:
             ResourceError: the shard's checksum is wrong.
@@ -140,7 +141,7 @@ class Supernet:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        weight = decode_variant(self._tensors(site), level, dense)
+        weight = decode_variant(self._tensors(site), level, dense, self.dtype)
         self._cache[key] = weight
         self.cached_bytes += weight.nbytes
         while self.cached_bytes > self._cache_bytes and len(self._cache) > 1:
@@ -188,6 +189,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _storage_dtype(folder: Path, identity: dict[str, Any]) -> torch.dtype:
+    name = str(identity.get("storage_dtype"))
+    dtype = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ResourceError(f"{folder / MANIFEST}: storage_dtype is {name!r}, no dtype of torch; build again")
+    return dtype
+
+
 def _shard(path: Path, entry: Any) -> Shard:
     try:
         return Shard(**(entry | {"errors": tuple(entry["errors"])}))
@@ -215,8 +224,3 @@ def _check_digest(folder: Path, shard: Shard) -> Path:
     if damaged:
         raise ResourceError(f"{path} (site {shard.site}) is damaged: its checksum is not the manifest's; {REBUILD}")
     return path
-
-
-def storage_view(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A weight as it is stored: contiguous, on the CPU, in the checkpoint's dtype."""
-    return weight.detach().to(device="cpu", dtype=dtype).contiguous()

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import site_weight
 from sparsearch.space.allocation import Allocation
-from sparsearch.supernet.store import Supernet, storage_view
+from sparsearch.supernet.store import Supernet
 
 
 class Switcher:
@@ -43,7 +43,7 @@ class Switcher:
         dense = self.dense(site)
         if level == 0:
             return dense
-        return self.supernet.variant(site, level, storage_view(dense, self.model.storage_dtype))
+        return self.supernet.variant(site, level, dense)
 
     def dense(self, site: int) -> Tensor:
         """The dense weight `[out, in]` of a site, whatever is in the model now."""

@@ -40,10 +40,11 @@ BAD = [
     ({"data": {"files": ["empty.txt"]}}, 2, ["data.files", "empty.txt is empty"]),
     ({"data": {"files": ["short.txt"]}}, 2, ["short.txt is too short", "give more text"]),
     ({"data": {"tokens": "wrong.npy"}}, 2, ["data.tokens", "wrong.npy"]),
-    ({"objective": panel(search=4000)}, 2, ["panel: 4008 sequences of 31 tokens", "holds", "smaller panels or more text"]),
+    ({"objective": panel(search=4000)}, 2, ["panel: 4008 sequences of 31 tokens", "smaller panels or more text"]),
     ({"objective": panel(heldout=4000)}, 2, ["panel: 4000 sequences of 31 tokens", "heldout half"]),
     ({"objective": panel(length=500)}, 2, ["objective.panel.length: 500 tokens", "takes at most 128"]),
     ({"space": {"levels": [0.5], "targets": ["*convolution*"]}}, 2, ["space.targets", "*convolution*", "allowed: "]),
+    ({"space": {"propagation": "allocation", "profile": "none.json"}}, 2, ["space.profile", "does not exist"]),
     ({"model": "encoder"}, 2, ["objective: kl needs a language-modelling head", "encoder", "allowed for it: hidden"]),
     ({"model": {"name": "model", "device": "cuda:77"}}, 5, ["model.device: cuda:77", "use auto or cpu"]),
     # Budgets that nothing can meet.

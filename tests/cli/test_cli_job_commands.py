@@ -128,11 +128,6 @@ def test_run_does_everything_and_the_same_command_verifies_again(job_file, spars
     again = sparsearch("run", job_file, "--quiet")
     assert (again.code, again.out, again.err) == (0, answer.out, "")
     assert weights.stat().st_mtime_ns == written
-    # An export that was damaged since, or that was killed before it was verified, is not passed over.
-    weights.write_bytes(weights.read_bytes()[:-4000])
-    broken = sparsearch("run", job_file)
-    assert broken.code == 5
-    assert re.search(r"error: verify: .* does not load in a fresh process .*; delete the folder", broken.err)
 
 
 def test_run_refuses_a_folder_of_something_else_before_any_work(job_file, sparsearch):

@@ -5,9 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = (
-    "init", "validate", "plan", "build", "search", "run", "resume", "status", "report", "export", "eval", "ls", "doctor",
-)  # fmt: skip
+COMMANDS = ("init", "validate", "plan", "build", "search", "run", "resume", "status", "report", "export", "eval", "ls")
 
 
 def test_help_names_every_command(sparsearch):

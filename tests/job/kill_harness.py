@@ -206,7 +206,8 @@ def kill(watched, moments, aim):
     for kind in moments:
         before = watched.state
         moment = aim(kind, before)
-        code = watched.attempt(moment)
+        while (code := watched.attempt(moment)) == 0:  # it came to its end first
+            moment = Moment("time", 0, (moment.delay or 1) / 2)
         killed.append(
             {"moment": asdict(moment), "code": code, "before": asdict(before), "after": asdict(watched.state)}
         )

@@ -14,13 +14,13 @@ import tiny_jobs
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from sparsearch.cli.main import run as run_command
 from sparsearch.errors import ResourceError
 from sparsearch.job.folder import RunFolder
 from sparsearch.job.journal import Journal
-from sparsearch.job.status import read_status
 from sparsearch.reference import reference_path
 
-SEARCHER = {"name": "evopress", "generations": 12, "offspring": 10, "survivors": [3, 2, 1], "tokens": [31, 62, 155]}
+SEARCHER = {"name": "evopress", "generations": 20, "offspring": 10, "survivors": [3, 2, 1], "tokens": [31, 62, 155]}
 SPACE = {"levels": [0.25, 0.5, 0.75], "pruner": "sparsegpt"}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 HARNESS = Path(__file__).with_name("kill_harness.py")
@@ -155,18 +155,25 @@ class Command:
         return self.process.returncode, errors
 
 
-def test_real_processes_killed_stopped_and_out_of_time(folder, harness):
+def status_of(run, capsys):
+    """What `sparsearch status RUN --json` says here, while another process may write there."""
+    assert run_command(["status", str(run.path), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_real_processes_killed_stopped_and_out_of_time(folder, harness, capsys):
     command = Command(folder)
     command.wait_for(shards=3)
     assert command.end(signal.SIGKILL)[0] == -signal.SIGKILL
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         command = Command(folder)
         command.wait_for(shards=28, more_rows=40)
-        assert read_status(command.run.path).running
+        status = status_of(command.run, capsys)
+        assert (status["running"], status["stage"]) == (True, "search")
         found, errors = command.end(number)
         assert found == code, errors
         assert f"stopped: stopped by {number.name}; everything up to here is saved" in errors.splitlines()[-1]
-        assert not read_status(command.run.path).running
+        assert not status_of(command.run, capsys)["running"]
     command = Command(folder)
     command.wait_for(more_rows=10)
     assert command.end(signal.SIGKILL)[0] == -signal.SIGKILL

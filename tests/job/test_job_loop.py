@@ -1,4 +1,6 @@
 import contextlib
+import itertools
+import sqlite3
 
 import numpy as np
 import pytest
@@ -21,8 +23,8 @@ class Killed(Exception):
 class Job:
     """A prepared job with its supernet; every call works like a fresh process."""
 
-    def __init__(self, folder, model):
-        self.prepared = prepare(parse_config(tiny_jobs.mapping(folder, model)))
+    def __init__(self, folder, checkpoint, **changes):
+        self.prepared = prepare(parse_config(tiny_jobs.mapping(folder, checkpoint, **changes)))
         self.supernet = build_supernet(self.prepared.model, self.prepared.build_plan, folder / "supernet")
         self.switcher = Switcher(self.prepared.model, self.supernet)
 
@@ -58,16 +60,28 @@ def whole(tmp_path_factory, job):
 
 
 def killed_after(journal, count):
-    """Has the process of `journal` end right after its `count`-th row."""
-    append, left = journal.append, [count]
+    """Has the process of `journal` end right after its `count`-th row or set of arrays."""
+    left = [count]
 
-    def counted(*row):
-        append(*row)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
+    def counted(store):
+        def then_killed(*content):
+            store(*content)
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
 
-    journal.append = counted
+        return then_killed
+
+    journal.append, journal.store_arrays = counted(journal.append), counted(journal.store_arrays)
+
+
+def contents(path):
+    """Rows, and arrays but for what they cost."""
+    with Journal.read(path) as journal:
+        rows = list(journal.rows())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        query = "SELECT key, name, data FROM arrays WHERE name != 'spent' ORDER BY key, name"
+        return rows, connection.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -88,6 +102,22 @@ def test_killed_after_every_few_rows_it_ends_with_the_same_rows_and_bits(tmp_pat
     assert loop.searcher.best == whole[0].searcher.best
     assert loop.milestones == whole[0].milestones
     assert loop.tokens == whole[0].tokens
+
+
+def test_a_searcher_with_sensitivities_is_resumed_as_exactly(tmp_path, tiny_llama_folder):
+    searcher = {"name": "quadratic", "start": 5, "sequences": 3, "most": 12, "patience": 2, "redraws": 1}
+    job = Job(tmp_path, tiny_llama_folder, searcher=searcher)
+    with Journal.create_or_open(tmp_path / "whole") as journal:
+        best = job.search(journal).searcher.best
+    for _ in range(1000):
+        with Journal.create_or_open(tmp_path / "killed") as journal:
+            killed_after(journal, 1)
+            with contextlib.suppress(Killed):
+                assert job.search(journal).searcher.best == best
+                break
+    rows, arrays = contents(tmp_path / "whole")
+    assert len(arrays) >= 2
+    assert contents(tmp_path / "killed") == (rows, arrays)
 
 
 def test_the_order_of_the_rows_does_not_depend_on_what_an_earlier_run_answered(tmp_path, job):
@@ -189,6 +219,6 @@ def test_progress_is_reported_after_every_request_with_tokens_that_grow(tmp_path
 def test_milestones_are_the_incumbents_and_end_with_the_best(whole):
     loop, _ = whole
     allocations = [milestone.allocation for milestone in loop.milestones]
-    assert all(one != other for one, other in zip(allocations, allocations[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(allocations))
     assert allocations[-1] == loop.searcher.best
     assert [milestone.tokens for milestone in loop.milestones] == sorted(m.tokens for m in loop.milestones)

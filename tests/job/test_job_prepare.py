@@ -156,7 +156,11 @@ def test_names_are_checked_without_loading_anything(tmp_path):
 
 def test_propagation_of_a_profile_needs_one_of_the_same_space(tmp_path, tiny_llama_folder):
     profile = tmp_path / "profile.json"
-    profile.write_text(json.dumps({"format": "other"}))
     space = {"levels": [0.5], "pruner": "wanda", "propagation": "allocation", "profile": str(profile)}
+    with pytest.raises(
+        ConfigError, match=r"space\.profile: .*profile\.json does not exist; give the path of a profile"
+    ):
+        prepared(tmp_path, tiny_llama_folder, space=space)
+    profile.write_text(json.dumps({"format": "other"}))
     with pytest.raises(ConfigError, match=r"profile\.json: format is 'other'"):
-        prepared(tmp_path, tiny_llama_folder, space=space).fingerprint
+        prepared(tmp_path, tiny_llama_folder, space=space)

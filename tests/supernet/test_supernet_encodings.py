@@ -43,7 +43,7 @@ def test_level_map_gives_every_nested_mask_back(rows, columns, levels, seed):
     level_map = encode_level_map(masks)
     assert level_map.dtype == torch.uint8
     for level in range(1, levels + 1):
-        assert torch.equal(decode_variant({"map": level_map}, level, dense), dense * masks[level - 1])
+        assert torch.equal(decode_variant({"map": level_map}, level, dense, dense.dtype), dense * masks[level - 1])
 
 
 def test_level_map_refuses_masks_that_are_not_nested():
@@ -58,7 +58,7 @@ def test_variants_take_the_smaller_encoding_and_come_back_exactly(dtype):
     tensors = encode_variants(weights)
     assert "1.dense" in tensors and "3.mask" in tensors and tensors["4.values"].numel() == 0
     for level, weight in enumerate(weights, start=1):
-        decoded = decode_variant(tensors, level, torch.zeros(64, 64, dtype=dtype))
+        decoded = decode_variant(tensors, level, torch.zeros(64, 64), dtype)
         assert torch.equal(decoded, weight)
         assert not torch.signbit(decoded[decoded == 0]).any()
     stored = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("3"))
@@ -67,4 +67,4 @@ def test_variants_take_the_smaller_encoding_and_come_back_exactly(dtype):
 
 def test_negative_zeros_are_stored_as_positive_ones():
     weight = torch.tensor([[-0.0, 1.0], [2.0, 3.0]])
-    assert not torch.signbit(decode_variant(encode_variants([weight]), 1, weight)).any(dim=1)[0]
+    assert not torch.signbit(decode_variant(encode_variants([weight]), 1, weight, weight.dtype)).any(dim=1)[0]
