@@ -11,7 +11,7 @@ import transformers as tf
 
 from sparsearch.reference import reference_path
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 VOCABULARY = 2048  # that of the reference tokenizer, so that its text runs through the tiny models
 WIDTH, FFN, BLOCKS, HEADS, KV_HEADS = 32, 48, 2, 4, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sparsearch
-from sparsearch.evaluation.evaluator import Evaluator
+from sparsearch.evaluation.evaluator import Evaluator, Spent
 from sparsearch.job.comparison import Candidate, compare, curve
 from sparsearch.job.config import JobConfig, load_config, parse_config
 from sparsearch.job.events import Announcer, Listener, silent
@@ -154,7 +155,11 @@ class _Running:
                 self.stop.check(progressed=evaluations.computed > 0)
 
             loop = SearchLoop(prepared.searcher(supernet), evaluations, report)
-            best = loop.run()
+            begun = time.perf_counter()
+            try:
+                best = loop.run()
+            finally:
+                self._note_usage(loop, evaluations.evaluator.spent, time.perf_counter() - begun)
             self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens")
             cost = self._search_cost(loop)
             return self._compare(loop, best, cost, switcher, evaluations)
@@ -175,6 +180,22 @@ class _Running:
             return compare(rows, heldout, space, self.prepared.config.seed)
         finally:
             switcher.restore()
+
+    def _note_usage(self, loop: SearchLoop, spent: Spent, seconds: float) -> None:
+        """Adds what this process spent on the search to what earlier ones did."""
+        inside = spent.forward_seconds + spent.switch_seconds + loop.searcher_seconds
+        usage = {
+            "forward tokens": spent.forward_tokens,
+            "backward tokens": spent.backward_tokens,
+            "tokens saved by prefix reuse": spent.reused_tokens,
+            "tokens saved by the memo": loop.memo_tokens,
+            "seconds in forwards and backwards": spent.forward_seconds,
+            "seconds in switching": spent.switch_seconds,
+            "seconds in the searcher": loop.searcher_seconds,
+            "seconds elsewhere": seconds - inside,
+        }
+        before = self.journal.fact("usage", {})
+        self.journal.set_fact("usage", {name: value + before.get(name, 0.0) for name, value in usage.items()})
 
     def _search_cost(self, loop: SearchLoop) -> Totals:
         """What the search has cost; noted before the allocators add to its panel, so that a resume changes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -81,13 +82,22 @@ class JournaledEvaluations:
 
 @dataclass(eq=False)
 class SearchLoop:
-    """Drives a searcher to its end. Resume is the same call again: the journal answers what it knows."""
+    """Drives a searcher to its end. Resume is the same call again: the journal answers what it knows.
+
+    Attributes:
+        milestones: every new incumbent.
+        tokens: forward tokens that the searcher's requests cost, a backward counted as two, prefix reuse left out.
+        memo_tokens: tokens that were asked for again and cost nothing.
+        searcher_seconds: in the searcher itself.
+    """
 
     searcher: Searcher
     evaluations: JournaledEvaluations
     report: Report = lambda progress, tokens: None
     milestones: list[Milestone] = field(default_factory=list)
     tokens: float = 0.0
+    memo_tokens: float = 0.0
+    searcher_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         paid = self.evaluations
@@ -96,17 +106,28 @@ class SearchLoop:
 
     def run(self) -> Allocation:
         """The searcher's final allocation."""
-        while (request := self.searcher.ask()) is not None:
+        while (request := self._ask()) is not None:
             if isinstance(request, Evaluate):
                 answer: Answer = self.evaluations.values(request.allocations, request.sequences)
             else:
                 answer = self.sensitivities.at(request)
             self._count(request)
-            self.searcher.tell(answer)
+            self._tell(answer)
             self._note(self.searcher.progress.incumbent)
             self.report(self.searcher.progress, self.tokens)
         self._note(self.searcher.best)
         return self.searcher.best
+
+    def _ask(self) -> Request | None:
+        begun = time.perf_counter()
+        request = self.searcher.ask()
+        self.searcher_seconds += time.perf_counter() - begun
+        return request
+
+    def _tell(self, answer: Answer) -> None:
+        begun = time.perf_counter()
+        self.searcher.tell(answer)
+        self.searcher_seconds += time.perf_counter() - begun
 
     def _count(self, request: Request) -> None:
         if not isinstance(request, Evaluate):
@@ -114,7 +135,9 @@ class SearchLoop:
             return
         for allocation in request.allocations:
             asked = self._asked.setdefault(allocation, set())
-            self.tokens += len(set(request.sequences) - asked) * self.searcher.problem.tokens
+            new = len(set(request.sequences) - asked)
+            self.tokens += new * self.searcher.problem.tokens
+            self.memo_tokens += (len(request.sequences) - new) * self.searcher.problem.tokens
             asked.update(request.sequences)
 
     def _note(self, incumbent: Allocation | None) -> None:

@@ -68,9 +68,9 @@ def site_weight(module: nn.Module, site: Site) -> Tensor:
 def sharing_modules(module: nn.Module, site: Site) -> list[nn.Module]:
     """Every linear module that uses the weight of `site`, the site's own first."""
     own = module.get_submodule(site.module)
-    storage = _storage(own.weight)
+    storage = _storage(own.get_parameter("weight"))
     others = (part for part in module.modules() if part is not own and _is_plain_linear(part))
-    return [own, *(part for part in others if _storage(part.weight) == storage)]
+    return [own, *(part for part in others if _storage(part.get_parameter("weight")) == storage)]
 
 
 def uncovered_fraction(model: PrunableModel, sites: Sequence[Site]) -> float:

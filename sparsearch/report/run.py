@@ -50,7 +50,7 @@ def read_report_data(run_dir: str | Path) -> ReportData:
                 "model dtype": load_config(folder.config).model.dtype,
             }.items()
         },
-        notes=tuple(f"{name}: {value}" for name, value in sorted(usage.items())),
+        notes=tuple(f"Search: {name} {value:,.1f}." for name, value in usage.items()),
     )
 
 

@@ -33,6 +33,7 @@ from sparsearch.supernet.store import (
     Shard,
     Supernet,
     finished_shard,
+    is_whole,
     read_manifest,
     shard_file,
     write_manifest,
@@ -106,6 +107,8 @@ def build_supernet(
     """
     identity = plan.identity(model)
     _claim(folder, identity)
+    if is_whole(folder):
+        return Supernet(folder, plan.space)
     try:
         with FileLock(folder / "build.lock", timeout=0):
             _complete(_Build(model, plan, folder, batch_size, workers), identity, report)
@@ -118,6 +121,8 @@ def build_supernet(
 
 def _complete(build: _Build, identity: dict[str, Any], report: Report) -> None:
     folder, space = build.folder, build.plan.space
+    for leftover in folder.glob("sites/.*.tmp"):  # of runs that were killed while they wrote a shard
+        leftover.unlink()
     shards = {
         index: shard
         for index, site in enumerate(space.sites)
@@ -136,7 +141,8 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     """Marks a folder as this supernet's, or refuses one that is another's."""
     note = folder / "identity.json"
     if not note.exists():
-        if folder.exists() and any(folder.iterdir()):
+        # A run that was killed while it wrote the note has left the note's temporary file, and that alone.
+        if folder.exists() and not all(path.name.startswith(f".{note.name}.") for path in folder.iterdir()):
             raise ConflictError(f"{folder} is not empty and holds no supernet; choose another supernet folder")
         write_json(note, identity)
         return

@@ -197,6 +197,15 @@ def _storage_dtype(folder: Path, identity: dict[str, Any]) -> torch.dtype:
     return dtype
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether the supernet in `folder` is complete and every shard has its size; checksums are left to first reads."""
+    if not (folder / MANIFEST).exists():
+        return False
+    shards = [_shard(folder / MANIFEST, entry) for entry in read_manifest(folder)["shards"]]
+    paths = [inside(folder, shard.file) for shard in shards]
+    return all(path.exists() and path.stat().st_size == shard.bytes for path, shard in zip(paths, shards, strict=True))
+
+
 def _shard(path: Path, entry: Any) -> Shard:
     try:
         return Shard(**(entry | {"errors": tuple(entry["errors"])}))
