@@ -15,6 +15,8 @@ ALLOWED = {
     "files": {"errors"},
     "pruning": set(),
     "reference": set(),
+    "objectives": set(),
+    "search_spaces": set(),
     "model": BASE | {"reference"},
     "space": BASE | {"model.site"},
     "search": BASE | {"space"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -134,7 +135,7 @@ class _Running:
             prepared.build_plan,
             folder,
             batch_size=self._batch_size(prepared.panels.calibration),
-            workers=prepared.config.run.workers,
+            workers=prepared.config.run.workers or os.cpu_count() or 1,
             report=report,
         )
         self.journal.set_fact(

@@ -219,7 +219,7 @@ class RunConfig(Section):
 
     dir: LocalPath
     time_limit: float | None = None
-    workers: Count = 1
+    workers: Count | None = None
 
     @field_validator("time_limit", mode="before")
     @classmethod

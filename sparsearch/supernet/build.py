@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sparsearch import __version__
 from sparsearch.errors import ConflictError, ResourceError
 from sparsearch.files import read_json, write_json
 from sparsearch.model.blockwise import Batch, Blockwise, State
@@ -39,6 +39,7 @@ from sparsearch.supernet.store import (
     write_manifest,
     write_shard,
 )
+from sparsearch.supernet.threads import one_thread
 
 Report = Callable[[int, int], None]
 """Called with (sites done, sites in all); may raise to stop the build, which then resumes from there."""
@@ -66,6 +67,7 @@ class BuildPlan:
         """Everything that the variants depend on, as JSON-able data."""
         return {
             "format": FORMAT,
+            "sparsearch": __version__,
             "model": model_fingerprint(model),
             "storage_dtype": str(model.storage_dtype),
             "compute_dtype": str(next(model.module.parameters()).dtype),
@@ -252,7 +254,8 @@ class _Build:
             )
             for index in here
         )
-        with _one_thread():
+        # Parallel sites do not fight over cores, and rounding does not depend on workers.
+        with one_thread():
             results = zip(here, self.parallel(tasks), strict=True)
             for index, result in results:
                 yield index, write_shard(self.folder, index, sites[index].name, *result)
@@ -262,17 +265,6 @@ class _Build:
 
     def _view(self, index: int) -> Tensor:
         return site_weight(self.model.module, self.plan.space.sites[index])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread a site: parallel sites do not fight over cores, and rounding does not depend on workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _check_finite(state: State, block: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,10 @@ from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import site_weight
 from sparsearch.space.allocation import Allocation
 from sparsearch.supernet.store import Supernet
+from sparsearch.supernet.threads import one_thread
+
+SMALL = 2**20
+"""Weights below which copying takes a fraction of a millisecond on one thread."""
 
 
 class Switcher:
@@ -59,7 +65,10 @@ class Switcher:
         view = self._view(site)
         if site not in self._dense:
             self._dense[site] = view.to("cpu", copy=True).contiguous()
-        view.copy_(self.variant(site, level))
+        new = self.variant(site, level)
+        # Two threads that copy wait for each other: on a busy machine a time slice of the scheduler, whatever the size.
+        with one_thread() if view.numel() < SMALL else nullcontext():
+            view.copy_(new)
 
     def _view(self, site: int) -> Tensor:
         return site_weight(self.model.module, self.supernet.space.sites[site])
