@@ -45,7 +45,7 @@ class QuadraticOptions(Options):
     windows: tuple[int, ...] = (1, 2, 3)
     redraws: int = 4
     fading: float = 0.85
-    patience: int = 4
+    patience: int = 2
 
     def __post_init__(self) -> None:
         for option in ("start", "sequences", "most", "redraws", "patience"):

@@ -256,9 +256,14 @@ class _Build:
         )
         # Parallel sites do not fight over cores, and rounding does not depend on workers.
         with one_thread():
-            results = zip(here, self.parallel(tasks), strict=True)
-            for index, result in results:
-                yield index, write_shard(self.folder, index, sites[index].name, *result)
+            results = self.parallel(tasks)
+            try:
+                for index, result in zip(here, results, strict=True):
+                    yield index, write_shard(self.folder, index, sites[index].name, *result)
+            finally:
+                # Threads that are still pruning when a stopped process ends would abort it.
+                for _ in results:
+                    pass
 
     def _batch(self, rows: slice) -> Batch:
         return {name: value.to(self.model.device) for name, value in self.plan.panel.batch(rows).items()}

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -59,6 +61,21 @@ def test_n_of_m_levels_keep_n_of_every_m(tiny_model, plan_for, tmp_path):
         dense = site_weight(model.module, plan.space.sites[0])
         groups = (supernet.variant(0, number, dense) != 0).view(-1, level.group).sum(dim=1)
         assert (groups == round((1 - level.sparsity) * level.group)).all()
+
+
+def test_a_build_that_is_stopped_with_several_workers_leaves_none_of_them_running(
+    tiny_model, plan_for, tmp_path, recwarn
+):
+    model, plan = plan_for(tiny_model("llama"), "sparsegpt")
+
+    def report(done, total):
+        raise Killed
+
+    with pytest.raises(Killed):
+        build_supernet(model, plan, tmp_path, workers=3, report=report)
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn if "joblib" in str(warning.filename)]
+    build_supernet(model, plan, tmp_path, workers=3)
 
 
 @pytest.mark.parametrize("propagate", [False, True])
