@@ -40,23 +40,37 @@ def main() -> None:
     space = model_space(job.model, level_grid([ONE_LEVEL]), section.targets, section.ignore)
     model, grid, one = job.model, job.build_plan, replace(job.build_plan, space=space)
     assert grid.space.counts.max() == 19 and one.space.counts.max() == 2
-    cases = {"19 levels": building(model, grid, 1), "1 level": building(model, one, 1)}
-    cores = os.cpu_count() or 1
-    if cores > 1:
-        cases[f"19 levels, {cores} workers"] = building(model, grid, cores)
-        cases[f"1 level, {cores} workers"] = building(model, one, cores)
+    workers = sorted({1, os.cpu_count() or 1})
+    cases = {
+        _name(levels, count): building(model, plan, count)
+        for count in workers
+        for levels, plan in (("19 levels", grid), ("1 level", one))
+    }
     if not given.quick:
         interleaved(cases, 1)
     timings = interleaved(cases, 1 if given.quick else given.rounds)
-    rows = [_row(name, taken, timings["1 level"]) for name, taken in timings.items()]
-    ratio = median_ratio(timings["19 levels"], timings["1 level"])
+    rows, checks = [], []
+    for count in workers:
+        many, few = timings[_name("19 levels", count)], timings[_name("1 level", count)]
+        rows += [_row("19 levels", count, many, few), _row("1 level", count, few, few)]
+        checks.append(Check(f"19 levels / 1 level, {count} workers", median_ratio(many, few), MOST))
     rounds = {name: [asdict(timing) for timing in taken] for name, taken in timings.items()}
-    finish(given, rows, [Check("building 19 levels / building 1 level", ratio, MOST)], rounds=rounds)
+    finish(given, rows, checks, rounds=rounds)
 
 
-def _row(name: str, taken: list[Timing], one: list[Timing]) -> dict[str, object]:
+def _name(levels: str, workers: int) -> str:
+    return f"{levels}, {workers} workers"
+
+
+def _row(levels: str, workers: int, taken: list[Timing], one: list[Timing]) -> dict[str, object]:
     timing = median_timing(taken)
-    return {"build": name, "wall s": timing.wall, "cpu s": timing.cpu, "times 1 level": median_ratio(taken, one)}
+    return {
+        "build": levels,
+        "workers": workers,
+        "wall s": timing.wall,
+        "cpu s": timing.cpu,
+        "times 1 level": median_ratio(taken, one),
+    }
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from common import RESULTS, Check, Row, finish
 
 from sparsearch.evaluation.evaluator import Evaluator
@@ -79,7 +80,9 @@ def searchers(factor: float, quick: bool) -> dict[str, tuple[str, dict[str, Any]
 def prepare_model(name: str, target: float, quick: bool) -> Prepared:
     """The model's job at one target: KL where it has a vocabulary, else the error of the hidden states."""
     panel = (
-        {"calibration": 8, "search": 8, "heldout": 8, "length": 32} if quick else {"calibration": 128, "search": 256}
+        {"calibration": 8, "search": 8, "heldout": 8, "length": 32}
+        if quick
+        else {"calibration": 256, "search": 512, "heldout": 256, "length": 128}
     )
     job = {
         "model": name,
@@ -232,14 +235,17 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="checkpoint folder, repeatable (default: the embedded model)")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
     parser.add_argument(
-        "--factor", type=float, default=16, help="published tokens are divided by it (default %(default)s)"
+        "--factor", type=float, default=32, help="published tokens are divided by it (default %(default)s)"
     )
     parser.add_argument("--only", nargs="+", help="these searchers alone")
     parser.add_argument("--out", type=Path, default=RESULTS / "search_efficiency.json")
     parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
     given = parser.parse_args()
     targets, seeds = (given.targets[:1], 1) if given.quick else (given.targets, given.seeds)
+    if given.threads:
+        torch.set_num_threads(given.threads)
     results = []
     for name in given.model or ["reference"]:
         for target in targets:

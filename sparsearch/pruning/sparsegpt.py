@@ -15,7 +15,7 @@ from .masks import lowest, lowest_of_each
 from .options import require_number, require_positive_integer
 
 # Weights worked on at once: 3 buffers of 4 bytes each. Only memory and speed depend on it.
-SLICE_ELEMENTS = 2**25
+SLICE_ELEMENTS = 2**22
 # Columns below which single columns are updated instead of halves: where GEMM stops to pay.
 LEAF_COLUMNS = 16
 
@@ -72,6 +72,7 @@ class SparseGPT:
                 if dead.any():
                     weights[i] = torch.where(dead, weight, weights[i])
                 weights[i].masked_fill_(~masks[i], 0.0)
+            del sweep  # or its buffers would stay until the next sweep has filled its own
         return Pruned(masks, weights)
 
 
@@ -171,10 +172,10 @@ class _Sweep:
             if isinstance(p, Unstructured)
         ]
         ranked = scores.transpose(0, 1).flatten(1)
-        if len(ranked) == 1:
-            removed = lowest(ranked, torch.tensor(shares, device=scores.device))
-        else:
+        if len(ranked) == len(shares):
             removed = lowest_of_each(ranked, shares)
+        else:
+            removed = lowest(ranked, torch.tensor(shares, device=scores.device))
         return removed.view(len(shares), stop - start, -1).transpose(0, 1)
 
 
