@@ -77,12 +77,12 @@ def searchers(factor: float, quick: bool) -> dict[str, tuple[str, dict[str, Any]
     }
 
 
-def prepare_model(name: str, target: float, quick: bool) -> Prepared:
+def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> Prepared:
     """The model's job at one target: KL where it has a vocabulary, else the error of the hidden states."""
     panel = (
         {"calibration": 8, "search": 8, "heldout": 8, "length": 32}
         if quick
-        else {"calibration": 256, "search": 512, "heldout": 256, "length": 128}
+        else {"calibration": 256, "search": 512, "heldout": 256, "length": length}
     )
     job = {
         "model": name,
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="checkpoint folder, repeatable (default: the embedded model)")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default %(default)s)")
     parser.add_argument("--threads", type=int, help="of torch (default: its own)")
     parser.add_argument(
         "--factor", type=float, default=32, help="published tokens are divided by it (default %(default)s)"
@@ -249,7 +250,7 @@ def main() -> None:
     results = []
     for name in given.model or ["reference"]:
         for target in targets:
-            prepared = prepare_model(name, target, given.quick)
+            prepared = prepare_model(name, target, given.quick, given.length)
             supernet = build_supernet(prepared.model, prepared.build_plan, RESULTS / "supernets" / prepared.fingerprint)
             for label, (kind, options) in searchers(given.factor, given.quick).items():
                 for seed in range(seeds) if not given.only or label in given.only else ():

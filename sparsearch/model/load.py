@@ -72,7 +72,10 @@ def load_model(
     auto_class = AutoModelForCausalLM if _has_causal_head(config) else AutoModel
 
     def load(load_dtype: torch.dtype | str) -> tuple[nn.Module, dict[str, Any]]:
-        with _readable(source, "the weights"):
+        # What a checkpoint lacks (a pooler that nothing uses) starts at random: always with the same numbers,
+        # or the model would have another fingerprint, and so another supernet, each time.
+        with _readable(source, "the weights"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             loaded: Any = auto_class.from_pretrained(
                 source,
                 config=config,

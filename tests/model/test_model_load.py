@@ -74,6 +74,19 @@ def test_a_masked_language_model_loads_as_its_encoder(tmp_path):
     assert type(load_model(str(tmp_path)).module).__name__ == "BertModel"
 
 
+def test_what_an_encoder_lacks_and_nothing_uses_is_the_same_each_time(tmp_path):
+    config = transformers.BertConfig(
+        vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first, second = (load_model(str(tmp_path)).module.state_dict() for _ in range(2))
+    assert "pooler.dense.weight" in first
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_the_tokenizer_comes_from_the_same_folder(tiny_llama_folder):
     tokenizer = load_tokenizer(str(tiny_llama_folder))
     assert tokenizer.decode(tokenizer("any text")["input_ids"]) == "any text"
