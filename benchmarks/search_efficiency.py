@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, Check, Row, finish
+from common import RESULTS, Check, Row, finish, table
+from efficiency import Result, draw, duels, summary
 
+from sparsearch.errors import ConfigError
 from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.evaluation.intervals import bootstrap_mean
 from sparsearch.files import digest
@@ -33,34 +36,13 @@ from sparsearch.search import make_searcher
 from sparsearch.seeds import spawn
 from sparsearch.supernet import Supernet, Switcher, build_supernet
 
-POINTS = 40
-LEAD_DEFAULT, LEAD_FAST = 20, 4
-NEVER = 1e6
-"""Share of a rival's tokens that stands for not reaching it at all."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run: its held-out curve and where it ended."""
-
-    model: str
-    target: float
-    searcher: str
-    seed: int
-    curve: list[tuple[float, float]]
-    final: float
-    low: float
-    high: float
-    tokens: float
-    seconds: dict[str, float]
-
-    def reaches(self, value: float) -> float | None:
-        """Tokens at which the held-out mean is first at or below `value`."""
-        return next((tokens for tokens, mean in self.curve if mean <= value), None)
-
-    def at(self, tokens: float) -> float | None:
-        """The held-out mean that it stood at after so many tokens."""
-        return next((mean for spent, mean in reversed(self.curve) if spent <= tokens), None)
+POINTS = 20
+LEADS = {"evopress": 20, "evopress-fast": 4}
+"""How many times fewer tokens `quadratic` is to need for the final value of these."""
+LOWER = 0.05
+"""How much lower it is to stand than `evopress` at equal tokens."""
+ELSEWHERE = 0.05
+"""Share of its time that may go elsewhere than into forwards, backwards and its inner problem."""
 
 
 def searchers(factor: float, quick: bool) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -71,7 +53,7 @@ def searchers(factor: float, quick: bool) -> dict[str, tuple[str, dict[str, Any]
     return {
         "evopress": ("evopress", default | {"tokens": [max(1, int(n / factor)) for n in (2048, 16384, 65536)]}),
         "evopress-fast": ("evopress", fast | {"tokens": [max(1, int(n / factor)) for n in (512, 8192)]}),
-        "random": ("random", {"evaluations": 6 if quick else 400, "sequences": 4 if quick else 16, "radius": 4}),
+        "random": ("random", {"evaluations": 6 if quick else 400, "sequences": 4 if quick else 8, "radius": 4}),
         "fisher": ("fisher", {"sequences": 4 if quick else 64}),
         "quadratic": ("quadratic", {"start": 4, "sequences": 2, "most": 4} if quick else {}),
     }
@@ -92,8 +74,6 @@ def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> P
     }
     if quick:
         job["space"] = {"levels": [0.3, 0.6, 0.9], "pruner": "magnitude"}
-    from sparsearch.errors import ConfigError
-
     try:
         return prepare(parse_config(job))
     except ConfigError as error:
@@ -119,7 +99,9 @@ def run(prepared: Prepared, supernet: Supernet, name: str, kind: str, options: d
         )
         searcher = make_searcher(kind, options, prepared.problem(supernet), seed)
         loop = SearchLoop(searcher, JournaledEvaluations(searched, journal, "search"))
+        begun, known = time.perf_counter(), journal.totals()
         loop.run()
+        total = time.perf_counter() - begun
         heldout = Evaluator(
             prepared.model, switcher, panels.heldout, prepared.objectives[:1], batch(panels.heldout.length)
         )
@@ -129,20 +111,15 @@ def run(prepared: Prepared, supernet: Supernet, name: str, kind: str, options: d
         table = measured.values(tuple(milestone.allocation for milestone in shown), rows)
         interval = bootstrap_mean(table[-1], spawn(seed, "bootstrap"))
         spent = searched.spent
-        seconds = {"forward": spent.forward_seconds, "switch": spent.switch_seconds}
+        seconds = {
+            "total": total, "forward": spent.forward_seconds, "switch": spent.switch_seconds,
+            "searcher": loop.searcher_seconds,
+        }  # fmt: skip
         curve = [(milestone.tokens, float(values.mean())) for milestone, values in zip(shown, table, strict=True)]
         result = Result(
-            prepared.model.name,
-            target,
-            name,
-            seed,
-            curve,
-            interval.mean,
-            interval.low,
-            interval.high,
-            loop.tokens,
-            seconds,
-        )
+            prepared.model.name, target, name, seed, curve, interval.mean, interval.low, interval.high, loop.tokens,
+            {} if known else seconds,
+        )  # fmt: skip
         journal.set_fact("result", result.__dict__)
         switcher.restore()
         return result
@@ -163,71 +140,19 @@ def spread(milestones: Sequence[Milestone]) -> list[Milestone]:
     return [milestones[index] for index in chosen]
 
 
-def summary(results: Sequence[Result]) -> list[Row]:
-    """A row a searcher and target: medians over seeds."""
-    rows = []
-    for (model, target, searcher), group in grouped(results):
-        rows.append({
-            "model": Path(model).name, "target": f"{target:.0%}", "searcher": searcher, "seeds": len(group),
-            "held-out": median(result.final for result in group),
-            "interval": f"{median(r.low for r in group):.4f} to {median(r.high for r in group):.4f}",
-            "Mtokens": median(result.tokens for result in group) / 1e6,
-        })  # fmt: skip
-    return rows
-
-
-def duels(results: Sequence[Result], rival: str) -> list[Row]:
-    """Tokens at which `quadratic` first reaches the final value of `rival`, seed by seed."""
-    found = []
-    for (model, target, searcher), group in grouped(results):
-        if searcher != rival:
+def checks(results: Sequence[Result], found: Sequence[Row]) -> list[Check]:
+    """What `quadratic` is to show against EvoPress."""
+    verdicts = []
+    for row in found:
+        where = f"{row['rival']}, {row['model']} {row['target']}"
+        if row["searcher"] != "quadratic" or row["rival"] not in LEADS:
             continue
-        others = [r for r in results if (r.model, r.target, r.searcher) == (model, target, "quadratic")]
-        reached = [own.reaches(other.final) for own, other in zip(others, group, strict=False)]
-        shares = [tokens / other.tokens if tokens else NEVER for tokens, other in zip(reached, group, strict=False)]
-        # At the tokens that quadratic took in all: how much lower it ends than the rival stands then.
-        lower = [
-            1 - own.final / value for own, other in zip(others, group, strict=False) if (value := other.at(own.tokens))
-        ]
-        found.append({
-            "model": Path(model).name, "target": f"{target:.0%}", "rival": rival, "seeds": len(group),
-            "never reached": shares.count(NEVER), "share of tokens": median(shares),
-            "lower at equal tokens": median(lower) if lower else 0.0,
-        })  # fmt: skip
-    return found
-
-
-def grouped(results: Iterable[Result]) -> list[tuple[tuple[str, float, str], list[Result]]]:
-    """Results by model, target and searcher, in seed order."""
-    groups: dict[tuple[str, float, str], list[Result]] = {}
-    for result in sorted(results, key=lambda r: (r.model, r.target, r.searcher, r.seed)):
-        groups.setdefault((result.model, result.target, result.searcher), []).append(result)
-    return list(groups.items())
-
-
-def draw(results: Sequence[Result], path: Path) -> None:
-    """Held-out objective against tokens, a panel a model and target."""
-    from matplotlib.figure import Figure
-
-    cells = sorted({(result.model, result.target) for result in results})
-    names = sorted({result.searcher for result in results})
-    colours = dict(zip(names, ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"), strict=False))
-    figure = Figure(figsize=(4.2 * len(cells), 3.6), layout="constrained")
-    for axes, (model, target) in zip(np.ravel(figure.subplots(1, len(cells), squeeze=False)), cells, strict=True):
-        for result in results:
-            if (result.model, result.target) == (model, target):
-                tokens, means = zip(*[*result.curve, (result.tokens, result.final)], strict=True)
-                marker = "o" if len(result.curve) == 1 else None
-                axes.plot(
-                    tokens, means, color=colours[result.searcher], marker=marker, markersize=3, linewidth=1, alpha=0.8
-                )
-        axes.set(
-            xscale="log", yscale="log", title=f"{Path(model).name}, {target:.0%}", xlabel="forward-token equivalents"
-        )
-    figure.axes[0].set_ylabel("held-out objective")
-    handles = [figure.axes[0].plot([], [], color=colour, label=name)[0] for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    figure.savefig(path, dpi=110)
+        verdicts.append(Check(f"share of the tokens of {where}", row["share"], 1 / LEADS[row["rival"]]))
+        verdicts.append(Check(f"seeds that never reach {where}", row["never reached"], 0))
+        if row["rival"] == "evopress":
+            verdicts.append(Check(f"value at equal tokens, {where}", 1 - row["lower at equal tokens"], 1 - LOWER))
+    shares = [r.elsewhere for r in results if r.searcher == "quadratic" and "total" in r.seconds]
+    return [*verdicts, Check("time elsewhere, quadratic", median(shares), ELSEWHERE)] if shares else verdicts
 
 
 def main() -> None:
@@ -258,15 +183,10 @@ def main() -> None:
                     print(json.dumps({k: v for k, v in results[-1].__dict__.items() if k != "curve"}), flush=True)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     draw(results, given.out.with_suffix(".png"))
-    comparisons = [row for rival in ("evopress", "evopress-fast") for row in duels(results, rival)]
-    checks = [
-        Check(
-            f"share of the tokens of {row['rival']}, {row['model']} {row['target']}", row["share of tokens"], 1 / lead
-        )
-        for row in comparisons
-        for lead in [LEAD_DEFAULT if row["rival"] == "evopress" else LEAD_FAST]
-    ]
-    finish(given, summary(results), checks, comparisons=comparisons, curves=[result.__dict__ for result in results])
+    found = duels(results)
+    curves = [asdict(result) for result in results]
+    finish(given, summary(results), checks(results, found), duels=found, curves=curves)
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,8 @@ class _Running:
                 best = loop.run()
             finally:
                 self._note_usage(loop, evaluations.evaluator.spent, time.perf_counter() - begun)
-            self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens")
+            why = f": {loop.searcher.outcome}" if loop.searcher.outcome else ""
+            self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens{why}")
             cost = self._search_cost(loop)
             return self._compare(loop, best, cost, switcher, evaluations)
         finally:

@@ -119,6 +119,7 @@ class Searcher(ABC):
         self.options = options
         self.rng = rng
         self.progress = Progress(0, 1, None)
+        self.outcome = ""  # why it ended, where it stops by itself
         self._steps: Steps | None = None
         self._asked: Request | None = None
         self._best: Allocation | None = None

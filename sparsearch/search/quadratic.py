@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from sparsearch.errors import ConfigError
 from sparsearch.search.allocators.fisher import fisher_start
 from sparsearch.search.base import Evaluate, Options, Progress, Request, Searcher, Sense, Steps
-from sparsearch.search.checks import positive_integer, positive_integers
+from sparsearch.search.checks import positive_integer
 from sparsearch.search.surrogate import Surrogate, within
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import cheapest
@@ -31,41 +31,53 @@ class QuadraticOptions(Options):
     Attributes:
         start: sequences of the Fisher start.
         sequences: sequences of a round's sensitivities, and as many others to compare its proposals on; both
-            grow by half steps of `most` as gains shrink.
+            double after a round without a gain.
         most: sequences up to which they grow.
-        windows: levels that a site may move in a round, one proposal each.
-        redraws: further proposals a round, each from a bootstrap of the sequences; used once plain rounds stall.
+        radius: levels that a site may move in a round, at first; it follows what is accepted.
+        caution: standard errors that are added to a predicted change before it is believed.
+        redraws: further proposals of a round after one without a gain, each from a bootstrap of the sequences.
         fading: how much sensitivities from earlier rounds count, per round.
-        patience: rounds in a row without a gain after which it stops.
+        patience: rounds in a row without a gain, at full size, after which it stops.
     """
 
     start: int = 64
     sequences: int = 16
-    most: int = 64
-    windows: tuple[int, ...] = (1, 2, 3)
-    redraws: int = 4
+    most: int = 128
+    radius: int = 2
+    caution: float = 1.0
+    redraws: int = 2
     fading: float = 0.85
     patience: int = 2
 
     def __post_init__(self) -> None:
-        for option in ("start", "sequences", "most", "redraws", "patience"):
+        for option in ("start", "sequences", "most", "radius", "redraws", "patience"):
             positive_integer(option, getattr(self, option))
-        object.__setattr__(self, "windows", positive_integers("windows", self.windows))
         if not 0 <= self.fading <= 1:
             raise ConfigError(f"searcher.fading: {self.fading!r} is not allowed; give a number from 0 to 1")
+        if not self.caution >= 0:
+            raise ConfigError(f"searcher.caution: {self.caution!r} is not allowed; give a number from 0 on")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where the search stands.
+
+    Attributes:
+        size: sequences of the next round.
+        radius: levels that a site may move in it.
+        stalled: rounds without a gain since the last one.
+        failures: those of them at full size.
+    """
+
+    current: Allocation
+    size: int
+    radius: int
+    stalled: int = 0
+    failures: int = 0
 
 
 class Quadratic(Searcher):
-    """Fisher start by exact knapsack, then trust-region rounds; far fewer tokens than an evolutionary search.
-
-    A round takes one forward and two backwards of a few sequences at the current allocation: the gradient of
-    the objective and Gauss-Newton features, for every level of every site. Together with those of earlier
-    rounds (`Surrogate`) they predict what each move would change; the knapsack over all sites within a window
-    of levels is solved exactly for several windows. The proposals are compared with the current allocation on
-    other sequences, paired; the best one is taken if its difference is below 0 by a standard error. When a
-    round gains nothing, samples grow, and proposals from bootstrapped predictions are added; after `patience`
-    such rounds at full size no gain can be told from 0, and the search stops.
-    """
+    """Fisher start by exact knapsack, then trust-region rounds; far fewer tokens than an evolutionary search."""
 
     name: ClassVar[str] = "quadratic"
     options_type: ClassVar[type[Options]] = QuadraticOptions
@@ -73,59 +85,82 @@ class Quadratic(Searcher):
 
     def steps(self) -> Steps:
         """Start, then rounds until nothing is gained."""
-        current = yield from fisher_start(self, self._draw(self.options.start))
+        start = self._draw(min(self.options.start, self.problem.sequences))
         surrogate = Surrogate(self.options.fading)
-        size, failures, rounds = self.options.sequences, 0, 0
-        self.progress = Progress(0, 1, current)
-        while failures < self.options.patience:
-            stalled = failures > 0
-            better = yield from self._round(current, surrogate, size, stalled)
+        state = State((yield from fisher_start(self, start)), self._fitting(self.options.sequences), self.options.radius)
+        self.progress = Progress(0, 1, state.current)
+        rounds = 0
+        while state.failures < self.options.patience:
+            proposals, values = yield from self._round(state, surrogate)
+            state = self._after(state, proposals, values)
             rounds += 1
-            if better is not None:
-                current, failures = better, 0
-            else:
-                at_most = size >= min(self.options.most, self.problem.sequences)
-                failures += 1 if at_most or failures else 0
-                size = min(size * GROWTH, self.options.most)
-            self.progress = Progress(rounds, rounds + self.options.patience - failures, current)
-        return current
+            self.progress = Progress(rounds, rounds + self.options.patience - state.failures, state.current)
+        self.outcome = (
+            f"no gain could be told from 0 in {state.failures} rounds of {state.size} sequences; "
+            f"{rounds} rounds in all"
+        )
+        return state.current
 
     def _round(
-        self, current: Allocation, surrogate: Surrogate, size: int, stalled: bool
-    ) -> Generator[Request, Any, Allocation | None]:
-        """A better allocation than `current`, or None."""
-        sensed = self._draw(size)
-        surrogate.add(current, (yield Sense(current, sensed, gradient=True, draws=1)))
-        proposals = self._proposals(current, surrogate, stalled)
+        self, state: State, surrogate: Surrogate
+    ) -> Generator[Request, Any, tuple[dict[Allocation, int], FloatArray]]:
+        """Proposals with their radius, and the values of the current allocation and of them."""
+        drawn = self.rng.permutation(self.problem.sequences)[: 2 * state.size]
+        sensed, compared = (tuple(sorted(part.tolist())) for part in np.split(drawn, [state.size]))
+        compared = compared or sensed  # a panel of a single sequence
+        surrogate.add(state.current, (yield Sense(state.current, sensed, gradient=True, draws=1)))
+        proposals = self._proposals(state, surrogate)
         if not proposals:
-            return None
-        values = yield Evaluate((current, *proposals), self._draw(size))
-        best = _decisive(values)
-        return None if best is None else proposals[best]
+            return proposals, np.empty((1, 0))
+        return proposals, (yield Evaluate((state.current, *proposals), compared))
 
-    def _proposals(self, current: Allocation, surrogate: Surrogate, stalled: bool) -> list[Allocation]:
-        """Distinct allocations that the predictions think better than `current`."""
-        predicted = surrogate.changes(current)
-        tables = [(predicted, window) for window in self.options.windows]
-        if stalled:
-            windows = self.rng.choice(self.options.windows, size=self.options.redraws)
-            tables += [(surrogate.changes(current, self.rng), int(window)) for window in windows]
+    def _after(self, state: State, proposals: dict[Allocation, int], values: FloatArray) -> State:
+        best = _decisive(values)
+        if best is not None:
+            winner = list(proposals)[best]
+            return State(winner, state.size, proposals[winner])
+        at_most = state.size == self._fitting(self.options.most)
+        return replace(
+            state,
+            size=min(state.size * GROWTH, self._fitting(self.options.most)),
+            radius=max(state.radius - 1, 1),
+            stalled=state.stalled + 1,
+            failures=state.failures + int(at_most),
+        )
+
+    def _proposals(self, state: State, surrogate: Surrogate) -> dict[Allocation, int]:
+        """Distinct allocations that the predictions think better than the current one, each with its radius."""
+        predicted = surrogate.changes(state.current)
+        tables = [
+            (predicted.cautious(self.options.caution), radius)
+            for radius in range(max(state.radius - 1, 1), state.radius + 2)
+        ]
+        tables.append((predicted.mean, 1))
+        if state.stalled:
+            for _ in range(self.options.redraws):
+                tables.append((surrogate.changes(state.current, self.rng).mean, state.radius))
         space, limits = self.problem.space, self.problem.limits
-        found: dict[Allocation, None] = {}
-        for values, window in tables:
-            near = within(space.valid.shape[1], current.array, window, values)
-            found[cheapest(space, limits, near)] = None
-        return [proposal for proposal in found if proposal != current]
+        found: dict[Allocation, int] = {}
+        for values, radius in tables:
+            near = within(space.valid.shape[1], state.current.array, radius, values)
+            found.setdefault(cheapest(space, limits, near), radius)
+        found.pop(state.current, None)
+        return found
+
+    def _fitting(self, size: int) -> int:
+        """`size`, or what leaves as many sequences of the panel to compare on."""
+        return max(min(size, self.problem.sequences // 2), 1)
 
     def _draw(self, size: int) -> tuple[int, ...]:
-        """Fresh random sequences of the panel."""
-        count = min(size, self.problem.sequences)
-        return tuple(sorted(self.rng.choice(self.problem.sequences, size=count, replace=False).tolist()))
+        """Random sequences of the panel."""
+        return tuple(sorted(self.rng.choice(self.problem.sequences, size=size, replace=False).tolist()))
 
 
 def _decisive(values: FloatArray) -> int | None:
     """Index of the proposal (rows 1 ...) that is clearly better than the current one (row 0), the best such."""
     differences = values[1:] - values[:1]
+    if not differences.size:
+        return None
     # A model that is pruned to death gives no numbers; it is never the best.
     means = np.where(np.isfinite(differences).all(axis=1), differences.mean(axis=1), np.inf)
     best = int(means.argmin())

@@ -58,21 +58,44 @@ class Surrogate:
         self._samples = [sample for sample in faded if sample.weight >= 1]
         self._samples.append(Sample(allocation.array, found.gradient, found.features, float(len(found.gradient))))
 
-    def changes(self, allocation: Allocation, rng: np.random.Generator | None = None) -> FloatArray:
-        """Predicted changes `[sites, levels]` of moves from `allocation`.
+    def changes(self, allocation: Allocation, rng: np.random.Generator | None = None) -> Prediction:
+        """Predicted changes of moves from `allocation`, with their standard errors.
 
         Args:
             rng: with it, one draw from the Bayesian bootstrap over sequences (Rubin, 1981): the sequences get
                 exponential weights, so that predictions that rest on few of them vary.
         """
-        total, weight = np.zeros(self._samples[0].gradient.shape[1:]), 0.0
+        tables, weights = [], []
         for sample in self._samples:
             count = len(sample.gradient)
-            weights = np.ones(count) if rng is None else rng.exponential(size=count)
-            weights *= sample.weight / count
-            total += np.tensordot(weights, _moved(sample, allocation.array), axes=1)
-            weight += float(weights.sum())
-        return total / weight
+            drawn = np.ones(count) if rng is None else rng.exponential(size=count)
+            weights.append(drawn * sample.weight / count)
+            tables.append(_moved(sample, allocation.array))
+        return weighted_mean(np.concatenate(tables), np.concatenate(weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What moves would change: mean and its standard error, each `[sites, levels]`."""
+
+    mean: FloatArray
+    error: FloatArray
+
+    def cautious(self, errors: float) -> FloatArray:
+        """Upper confidence limits: the mean and so many standard errors, 0 where nothing moves."""
+        return self.mean + errors * self.error
+
+
+def weighted_mean(rows: FloatArray, weights: FloatArray) -> Prediction:
+    """Mean of `rows` `[n, ...]` under `weights` `[n]`, and its standard error.
+
+    With w the weights scaled to sum 1, `error^2 = sum_i w_i^2 (x_i - mean)^2 * n / (n - 1)`, as for independent
+    rows; 0 for a single row.
+    """
+    share = weights / weights.sum()
+    mean = np.tensordot(share, rows, axes=1)
+    spread = np.tensordot(share**2, (rows - mean) ** 2, axes=1)
+    return Prediction(mean, np.sqrt(spread * len(rows) / max(len(rows) - 1, 1)))
 
 
 def _moved(sample: Sample, levels: IntArray) -> FloatArray:

@@ -3,7 +3,7 @@ import pytest
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import Evaluate, Sense, check_searcher, make_searcher
-from sparsearch.search.surrogate import Surrogate, fisher_costs, within
+from sparsearch.search.surrogate import Surrogate, fisher_costs, weighted_mean, within
 from sparsearch.space import Allocation
 from sparsearch.space.repair import cheapest, uniform
 from sparsearch.testing import quadratic_problem
@@ -21,7 +21,7 @@ def test_predictions_of_one_site_moves_are_exact_for_a_quadratic_objective():
     here = uniform(space, synthetic.problem.limits)
     surrogate = Surrogate(fading=1.0)
     surrogate.add(here, sensed(synthetic, here, 20_000))
-    predicted = surrogate.changes(here)
+    predicted = surrogate.changes(here).mean
     for site in range(len(space)):
         for level in range(int(space.counts[site])):
             true = synthetic.mean(here.replace({site: level})) - synthetic.mean(here)
@@ -36,7 +36,7 @@ def test_samples_from_elsewhere_are_moved_to_where_the_search_is():
     moved, direct = Surrogate(fading=1.0), Surrogate(fading=1.0)
     moved.add(there, sensed(synthetic, there, 20_000))
     direct.add(here, sensed(synthetic, here, 20_000))
-    np.testing.assert_allclose(moved.changes(here), direct.changes(here), rtol=0.1, atol=2e-3)
+    np.testing.assert_allclose(moved.changes(here).mean, direct.changes(here).mean, rtol=0.1, atol=2e-3)
 
 
 def test_moves_to_the_current_levels_change_nothing_and_bootstraps_scatter_around_the_mean():
@@ -45,12 +45,35 @@ def test_moves_to_the_current_levels_change_nothing_and_bootstraps_scatter_aroun
     surrogate = Surrogate(fading=0.5)
     for _ in range(3):
         surrogate.add(here, sensed(synthetic, here))
-    mean = surrogate.changes(here)
+    mean = surrogate.changes(here).mean
     assert not mean[np.arange(len(here)), here.array].any()
     rng = np.random.default_rng(0)
-    draws = np.stack([surrogate.changes(here, rng) for _ in range(400)])
+    draws = np.stack([surrogate.changes(here, rng).mean for _ in range(400)])
     error = draws.std(axis=0) / 20
     assert (np.abs(draws.mean(axis=0) - mean) <= 5 * error + 1e-9).mean() > 0.99
+
+
+def test_standard_errors_are_those_of_a_weighted_mean():
+    rng = np.random.default_rng(0)
+    rows, weights = rng.normal(size=(4000, 3)), np.repeat([1.0, 3.0], 2000)
+    found = weighted_mean(rows, weights)
+    np.testing.assert_allclose(found.mean, np.average(rows, axis=0, weights=weights))
+    # Variance 1 each: sum w^2 / (sum w)^2.
+    np.testing.assert_allclose(found.error, np.sqrt((weights**2).sum()) / weights.sum(), rtol=0.05)
+    alike = weighted_mean(rows[:50], np.full(50, 0.7))
+    np.testing.assert_allclose(alike.error, rows[:50].std(axis=0, ddof=1) / np.sqrt(50))
+    assert not weighted_mean(rows[:1], np.ones(1)).error.any()
+
+
+def test_caution_leaves_the_current_levels_alone_and_makes_every_move_dearer():
+    synthetic = quadratic_problem(noise=0.5)
+    here = uniform(synthetic.problem.space, synthetic.problem.limits)
+    surrogate = Surrogate(fading=1.0)
+    surrogate.add(here, sensed(synthetic, here))
+    found = surrogate.changes(here)
+    cautious = found.cautious(2.0)
+    assert not cautious[np.arange(len(here)), here.array].any()
+    assert (cautious >= found.mean).all() and (cautious > found.mean).any()
 
 
 def test_old_samples_fade_and_are_dropped():
@@ -110,7 +133,26 @@ def test_proposals_are_compared_on_one_set_of_sequences_with_the_current_allocat
             previous = request.allocation
 
 
-@pytest.mark.parametrize("options", [{"start": 0}, {"fading": 1.5}, {"windows": []}, {"patience": "x"}])
+def test_sensitivities_and_comparisons_never_share_sequences():
+    synthetic = quadratic_problem(sequences=32, noise=0.3)
+    run = drive(make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0), synthetic)
+    sensed = ()
+    for request in run.requests[1:]:
+        if isinstance(request, Evaluate):
+            assert not set(request.sequences) & set(sensed) and len(request.sequences) == len(sensed)
+        else:
+            sensed = request.sequences
+
+
+def test_it_says_why_it_stopped():
+    synthetic = quadratic_problem(noise=0.3, sequences=64)
+    searcher = make_searcher("quadratic", {"sequences": 4, "most": 16}, synthetic.problem, 0)
+    assert searcher.outcome == ""
+    drive(searcher, synthetic)
+    assert "16 sequences" in searcher.outcome
+
+
+@pytest.mark.parametrize("options", [{"start": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}])
 def test_bad_options_are_refused(options):
     with pytest.raises(ConfigError, match=rf"searcher\.{next(iter(options))}"):
         check_searcher("quadratic", options)
