@@ -36,7 +36,7 @@ class QuadraticOptions(Options):
         radius: levels that a site may move in a round, at first; it follows what is accepted.
         caution: standard errors that are added to a predicted change before it is believed.
         redraws: further proposals of a round after one without a gain, each from a bootstrap of the sequences.
-        fading: how much sensitivities from earlier rounds count, per round.
+        fading: how much sensitivities taken elsewhere count, for every move since.
         patience: rounds in a row without a gain, at full size, after which it stops.
     """
 
@@ -46,7 +46,7 @@ class QuadraticOptions(Options):
     radius: int = 2
     caution: float = 1.0
     redraws: int = 2
-    fading: float = 0.85
+    fading: float = 0.5
     patience: int = 2
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Surrogate:
     curvature along its own move, `mean_s V[s, u, z_u] V[s, u, l]`.
 
     Args:
-        fading: factor on a sample's weight for every later one.
+        fading: factor on a sample's weight for every later one that was taken elsewhere.
     """
 
     def __init__(self, fading: float) -> None:
@@ -51,12 +51,11 @@ class Surrogate:
     def add(self, allocation: Allocation, found: Sensitivities) -> None:
         """Takes in what was measured at `allocation`, one draw a sequence."""
         assert found.gradient is not None and found.features is not None
-        faded = (
-            Sample(sample.levels, sample.gradient, sample.features, sample.weight * self._fading)
-            for sample in self._samples
-        )
-        self._samples = [sample for sample in faded if sample.weight >= 1]
-        self._samples.append(Sample(allocation.array, found.gradient, found.features, float(len(found.gradient))))
+        here = allocation.array
+        if self._samples and (self._samples[-1].levels != here).any():
+            faded = (replace(sample, weight=sample.weight * self._fading) for sample in self._samples)
+            self._samples = [sample for sample in faded if sample.weight >= 1]
+        self._samples.append(Sample(here, found.gradient, found.features, float(len(found.gradient))))
 
     def changes(self, allocation: Allocation, rng: np.random.Generator | None = None) -> Prediction:
         """Predicted changes of moves from `allocation`, with their standard errors.
