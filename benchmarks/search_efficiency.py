@@ -32,7 +32,7 @@ from sparsearch.job.config import parse_config
 from sparsearch.job.journal import Journal
 from sparsearch.job.loop import JournaledEvaluations, Milestone, SearchLoop
 from sparsearch.job.prepare import Prepared, prepare
-from sparsearch.search import make_searcher
+from sparsearch.search import check_searcher, make_searcher
 from sparsearch.seeds import spawn
 from sparsearch.supernet import Supernet, Switcher, build_supernet
 
@@ -85,7 +85,9 @@ def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> P
 def run(prepared: Prepared, supernet: Supernet, name: str, kind: str, options: dict[str, Any], seed: int) -> Result:
     """One searcher to its end, resumed from its journal where there is one, and its held-out curve."""
     target = float(prepared.config.budget["sparsity"])
-    identity = [prepared.fingerprint, prepared.panels.search.fingerprint, target, kind, options, seed]
+    # Every option as it is in force, so that a new default is a new run.
+    in_force = asdict(check_searcher(kind, options))
+    identity = [prepared.fingerprint, prepared.panels.search.fingerprint, target, kind, in_force, seed]
     folder = RESULTS / "search_efficiency" / digest(identity)
     folder.mkdir(parents=True, exist_ok=True)
     switcher = Switcher(prepared.model, supernet)

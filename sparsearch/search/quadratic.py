@@ -107,7 +107,9 @@ class Quadratic(Searcher):
         """Start, then rounds until nothing is gained."""
         start = self._draw(min(self.options.start, self.problem.sequences))
         surrogate = Surrogate(self.options.fading)
-        state = State((yield from fisher_start(self, start)), self._fitting(self.options.sequences), self.options.radius)
+        state = State(
+            (yield from fisher_start(self, start)), self._fitting(self.options.sequences), self.options.radius
+        )
         self.progress = Progress(0, 1, state.current)
         rounds = 0
         while state.failures < self.options.patience:
@@ -116,8 +118,7 @@ class Quadratic(Searcher):
             rounds += 1
             self.progress = Progress(rounds, rounds + self.options.patience - state.failures, state.current)
         self.outcome = (
-            f"no gain could be told from 0 in {state.failures} rounds of {state.size} sequences; "
-            f"{rounds} rounds in all"
+            f"no gain could be told from 0 in {state.failures} rounds of {state.size} sequences; {rounds} rounds in all"
         )
         return state.current
 

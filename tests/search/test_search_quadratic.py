@@ -76,13 +76,15 @@ def test_caution_leaves_the_current_levels_alone_and_makes_every_move_dearer():
     assert (cautious >= found.mean).all() and (cautious > found.mean).any()
 
 
-def test_old_samples_fade_and_are_dropped():
-    synthetic = quadratic_problem()
-    here = uniform(synthetic.problem.space, synthetic.problem.limits)
+def test_samples_fade_when_the_search_moves_and_are_dropped():
+    synthetic = quadratic_problem(noise=0.5)
+    first, second = synthetic.problem.space.dense(), uniform(synthetic.problem.space, synthetic.problem.limits)
     surrogate = Surrogate(fading=0.1)
-    for _ in range(5):
+    for here in (first, first, second, second):
         surrogate.add(here, sensed(synthetic, here))
-    assert len(surrogate._samples) == 2
+    assert [sample.weight for sample in surrogate._samples] == pytest.approx([1.6, 1.6, 16, 16])
+    surrogate.add(first, sensed(synthetic, first))
+    assert [sample.weight for sample in surrogate._samples] == pytest.approx([1.6, 1.6, 16])
 
 
 def test_levels_outside_the_window_are_not_taken_unless_nothing_else_is_feasible():
