@@ -47,7 +47,7 @@ class QuadraticOptions(Options):
     caution: float = 1.0
     redraws: int = 2
     fading: float = 0.5
-    patience: int = 1
+    patience: int = 2
 
     def __post_init__(self) -> None:
         for option in ("start", "sequences", "most", "radius", "redraws", "patience"):
@@ -96,7 +96,8 @@ class Quadratic(Searcher):
     what otherwise takes 64. The joint form `g z + 0.5 mean (V z)^2`, minimised by pair exchanges, was worse than
     the additive one at every sample size from 32 to 128, and the worse the more its interactions counted (30, 70,
     100 %). Curvature from the dense model instead of the current point misleads. Other starts end at the same
-    optimum within 0.5 %: midpoints and crossovers of the ends of two seeds were worse than both.
+    optimum within 0.5 %: midpoints and crossovers of the ends of two seeds were worse than both. Of the 36 pair
+    switches that 256 sequences promised most, tried one by one at the end, the best gained 0.15 %, most lost.
     """
 
     name: ClassVar[str] = "quadratic"
