@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.evaluation.objectives import Objective
 from sparsearch.evaluation.prefix import divergences, prefix_order, wanted_depths
+from sparsearch.evaluation.states import StateCache
 from sparsearch.evaluation.teacher import Teacher
-from sparsearch.model.blockwise import Batch, Blockwise, State, state_bytes
+from sparsearch.model.blockwise import Batch, Blockwise
 from sparsearch.model.panel import Panel
 from sparsearch.model.prunable import PrunableModel
+from sparsearch.model.segments import Segments, find_segments
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.space import FloatArray
 from sparsearch.supernet.switch import Switcher
@@ -28,7 +31,7 @@ class Spent:
 
     Attributes:
         forward_tokens: tokens times the share of the model that was really run, the dense model's own
-            forwards for the teacher included.
+            forwards for the teacher and the one that finds the segments included.
         backward_tokens: tokens of backward passes, one for each backward; each costs about two forwards.
         reused_tokens: tokens that prefix reuse saved.
         forward_seconds: in forwards, backwards and objectives.
@@ -74,14 +77,15 @@ class Evaluation:
 class Evaluator:
     """Evaluates allocations on one panel.
 
-    Candidates of one call run as a trie over blocks: sorted, so that neighbours share the longest prefix, each
-    starts from the cached state in front of the first block where it differs. The numbers are those of
-    evaluating one by one with the same batches.
+    Candidates of one call run as a trie over the segments of a forward (attention, MLP, ...): sorted, so that
+    neighbours share the longest prefix, each enters at the first segment where it differs, with the cached outputs
+    of those before. The numbers are those of evaluating one by one with the same batches.
 
     Attributes:
         objectives: all are computed from the same forward; the first is the one that `values` gives.
         batch_size: sequences per forward.
-        state_bytes: bound on the cached states of one batch; beyond it the deepest ones are recomputed.
+        state_bytes: bound on the outputs cached in a call, shared evenly by its batches; what does not fit is
+            recomputed.
     """
 
     model: PrunableModel
@@ -89,17 +93,29 @@ class Evaluator:
     panel: Panel
     objectives: Sequence[Objective]
     batch_size: int = 16
-    state_bytes: int = 2**30
+    state_bytes: int = 2**31
     spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
         if not len(self.panel):
             raise ConfigError("objective.panel: the panel is empty; give it at least one sequence")
         self.runner = Blockwise(self.model)
-        self._blocks = np.array([site.block for site in self.switcher.supernet.space.sites])
-        self.shares = block_shares(self.model)
         needs_teacher = any(objective.needs_teacher for objective in self.objectives)
         self.teacher = Teacher(self.runner, self.switcher, self.panel) if needs_teacher else None
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The segments of the model, from a forward on the first sequence of the panel."""
+        begun = time.perf_counter()
+        found = find_segments(self.runner, self.switcher.supernet.space.sites, self.batches([0])[0][1])
+        self.spent.forward_tokens += self.panel.length
+        self.spent.forward_seconds += time.perf_counter() - begun
+        return found
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """Share of a full forward that each segment takes, what follows them last: `[segments + 1]`, sums to 1."""
+        return segment_shares(self.model, self.segments)
 
     def values(self, allocations: Sequence[Allocation], sequences: Sequence[int]) -> FloatArray:
         """The first objective, float64 `[allocations, sequences]`."""
@@ -115,18 +131,19 @@ class Evaluator:
         Raises:
             ResourceError: a value is NaN or Inf.
         """
-        order = prefix_order(allocations)
-        starts = divergences(allocations, order, self._blocks)
+        segments = self.segments
+        order = prefix_order(allocations, segments.sites)
+        starts = divergences(allocations, order, segments.sites, len(segments.modules))
         batches = self.batches(sequences)
-        kept: list[dict[int, State]] = [{} for _ in batches]
+        caches = [StateCache(segments, self.state_bytes // len(batches)) for _ in batches]
         self.learn(batches)
         for position, index in enumerate(order):
             begun, tokens = time.perf_counter(), self.spent.forward_tokens
             self._switch(allocations[index])
-            leave = wanted_depths(starts, position)
+            leave = {needed for depth in wanted_depths(starts, position) for needed in segments.needed(depth)}
             parts = [
-                self._run(rows, batch, starts[position], leave, states)
-                for (rows, batch), states in zip(batches, kept, strict=True)
+                self._run(rows, batch, starts[position], leave, cache)
+                for (rows, batch), cache in zip(batches, caches, strict=True)
             ]
             values = dict(zip((o.name for o in self.objectives), np.concatenate(parts, axis=1), strict=True))
             _check_finite(values, sequences)
@@ -157,19 +174,12 @@ class Evaluator:
         self.switcher.switch(allocation)
         self.spent.switch_seconds += time.perf_counter() - begun
 
-    def _run(self, rows: list[int], batch: Batch, start: int, leave: set[int], states: dict[int, State]) -> FloatArray:
-        """Float64 `[objectives, sequences]`: one candidate on one batch, from the deepest state that still holds."""
+    def _run(self, rows: list[int], batch: Batch, start: int, leave: set[int], cache: StateCache) -> FloatArray:
+        """Float64 `[objectives, sequences]`: one candidate on one batch, from the deepest cached outputs that hold."""
         begun = time.perf_counter()
-        for depth in [depth for depth in states if depth > start]:
-            del states[depth]
-        start = max(states, default=0)
-        room = self.state_bytes - sum(map(state_bytes, states.values()))
-        capture = {depth - 1 for depth in leave if depth > start}
-        run = self.runner.run(batch, start=start, state=states.get(start), capture=capture)
-        for block in sorted(run.states):
-            room -= state_bytes(run.states[block])
-            if room >= 0:
-                states[block + 1] = run.states[block]
+        start = cache.enter(start, leave)
+        watch = {self.segments.modules[depth - 1]: partial(cache.keep, depth) for depth in leave if depth > start}
+        run = self.runner.run(batch, known=self.segments.known(start, cache.outputs), watch=watch)
         assert run.hidden is not None
         student = StudentOutputs(self.runner, run.hidden, batch)
         teacher = None if self.teacher is None else self.teacher.outputs(rows, batch)
@@ -190,14 +200,24 @@ def _check_finite(values: dict[str, FloatArray], sequences: Sequence[int]) -> No
             )
 
 
-def block_shares(model: PrunableModel) -> FloatArray:
-    """Share of a full forward that each block takes, the part behind the blocks last: `[blocks + 1]`, sums to 1.
+def segment_shares(model: PrunableModel, segments: Segments) -> FloatArray:
+    """Share of a full forward that each segment takes, what follows them last: `[segments + 1]`, sums to 1.
 
     Measured in matrix weights, which are what a token is multiplied by; embeddings are look-ups and count only
-    as an output head.
+    as an output head. Those of a block outside its parts count with its last segment.
     """
-    blocks = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in model.blocks]
     get_head = getattr(model.module, "get_output_embeddings", lambda: None)
     head = get_head()
-    weights = np.array([*blocks, 0 if head is None else head.weight.numel()], dtype=np.float64)
-    return weights / weights.sum()
+    blocks = [sum(_matrices(block).values()) for block in model.blocks]
+    total = sum(blocks) + (0 if head is None else head.weight.numel())
+    weights: list[int] = []
+    counted: set[nn.Parameter] = set()
+    for module in segments.modules:
+        new = {p: size for p, size in _matrices(module).items() if p not in counted}
+        weights.append(sum(new.values()))
+        counted = set() if module in model.blocks else counted | new.keys()
+    return np.array([*weights, total - sum(weights)]) / total
+
+
+def _matrices(module: nn.Module) -> dict[nn.Parameter, int]:
+    return {parameter: parameter.numel() for parameter in module.parameters() if parameter.dim() > 1}

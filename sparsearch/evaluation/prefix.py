@@ -1,4 +1,4 @@
-"""Which part of a forward pass candidates share: the trie over blocks, as plain integers."""
+"""Which part of a forward pass candidates share: the trie over its segments, as plain integers."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from numpy.typing import NDArray
 from sparsearch.space.allocation import Allocation
 
 
-def prefix_order(allocations: Sequence[Allocation]) -> list[int]:
-    """Indices of `allocations` in lexicographic order: a depth-first walk of the trie over blocks.
-
-    Sites are in model order, so neighbours in this order share the longest prefix of blocks.
-    """
-    return sorted(range(len(allocations)), key=lambda index: allocations[index].levels)
-
-
-def divergences(allocations: Sequence[Allocation], order: Sequence[int], blocks: NDArray[np.int64]) -> list[int]:
-    """Per candidate in `order` the first block in which it differs from the one before; 0 for the first.
+def prefix_order(allocations: Sequence[Allocation], segments: NDArray[np.int64]) -> list[int]:
+    """Indices of `allocations` in a depth-first walk of the trie: neighbours share the longest prefix of segments.
 
     Args:
-        blocks: block index of every site `[sites]`, ascending.
+        segments: per site the first segment that it changes `[sites]`, in any order.
+    """
+    by_segment = np.argsort(segments, kind="stable")
+    keys = [tuple(allocation.array[by_segment]) for allocation in allocations]
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
-    Returns:
-        One block index a candidate; one past the last site's block for a candidate equal to the one before.
+
+def divergences(
+    allocations: Sequence[Allocation], order: Sequence[int], segments: NDArray[np.int64], last: int
+) -> list[int]:
+    """Per candidate in `order` the depth at which it leaves the path of the one before; 0 for the first.
+
+    Args:
+        segments: per site the first segment that it changes `[sites]`.
+        last: the depth behind all segments, for a candidate equal to the one before.
     """
     table = np.stack([allocations[index].array for index in order])
-    different = table[1:] != table[:-1]
-    first = np.where(different.any(axis=1), blocks[different.argmax(axis=1)], blocks[-1] + 1)
+    first = np.where(table[1:] != table[:-1], segments, last).min(axis=1)
     return [0, *map(int, first)]
 
 
 def wanted_depths(starts: Sequence[int], position: int) -> set[int]:
-    """Depths whose incoming state the candidate at `position` should leave behind.
+    """Depths at which later candidates enter a forward that the candidate at `position` should leave outputs for.
 
-    The state in front of block d serves candidate j if no candidate from here to j changes a block before d.
+    Depth d of its forward serves candidate j if no candidate from here to j changes a segment before d.
 
     Args:
-        starts: per candidate the first block in which it differs from the one before (`divergences`).
+        starts: per candidate the depth at which it leaves the path of the one before (`divergences`).
     """
     wanted: set[int] = set()
     least: int | None = None

@@ -1,6 +1,6 @@
 """Running a model from any block to any block, through the model's own forward.
 
-Blocks that are not wanted are replaced for one call by a stand-in that returns a known state; embeddings,
+Modules that are not wanted are replaced for one call by a stand-in that returns what is known; embeddings,
 masks, rotary tables and per-layer arguments come from the model itself, so nothing captured is ever replayed
 (stale caches, masks of layer 0 in a sliding-window layer: the traps of capture-and-replay code).
 """
@@ -8,9 +8,10 @@ masks, rotary tables and per-layer arguments come from the model itself, so noth
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from sparsearch.model.prunable import PrunableModel
 
 Batch = dict[str, Tensor]
 State = Any
-"""What a block returns: a tensor `[batch, tokens, width]`, or a tuple that begins with one."""
+"""What a block or a part of it returns: a tensor such as `[batch, tokens, width]`, or a tuple that begins with one."""
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Blockwise:
         state: State = None,
         stop: int | None = None,
         capture: Iterable[int] = (),
+        known: Mapping[nn.Module, State] | None = None,
+        watch: Mapping[nn.Module, Callable[[State], None]] | None = None,
     ) -> Run:
         """Runs blocks `start` to `stop` (exclusive; None: to the end, with what follows the blocks).
 
@@ -69,16 +72,21 @@ class Blockwise:
             batch: keyword arguments of the model's forward, on its device.
             state: output of block `start - 1` on this batch; not used when `start` is 0.
             capture: blocks whose outputs are wanted.
+            known: further modules that are not run, with what they answer; outputs of theirs on this batch.
+            watch: modules with what is told each of their outputs, unchanged and at once.
         """
         blocks = self.model.blocks
         result = Run(None)
         last = len(blocks) if stop is None else stop
+        stand_ins = {**dict.fromkeys(blocks[:start], state), **(known or {})}
         with ExitStack() as patches:
-            for index in range(start):
-                patches.enter_context(replaced_forward(blocks[index], lambda *_args, **_kwargs: state))
+            for module, answer in stand_ins.items():
+                patches.enter_context(replaced_forward(module, _answering(answer)))
+            for module, tell in (watch or {}).items():
+                patches.enter_context(watched_forward(module, tell))
             for index in sorted({*capture, *([last - 1] if stop is not None else [])}):
-                hook = self._recorder(result, index, ends=stop is not None and index == last - 1)
-                patches.callback(blocks[index].register_forward_hook(hook).remove)
+                record = self._recorder(result, index, ends=stop is not None and index == last - 1)
+                patches.enter_context(watched_forward(blocks[index], record))
             try:
                 output = self.backbone(**batch, **self._extra)
             except _StopForward:
@@ -109,11 +117,11 @@ class Blockwise:
             answer = output_type(last_hidden_state=hidden)
         with ExitStack() as patches:
             for module in self._before_head:
-                patches.enter_context(replaced_forward(module, lambda *_args, **_kwargs: answer))
+                patches.enter_context(replaced_forward(module, _answering(answer)))
             return self.model.module(**batch, **self._extra).logits
 
-    def _recorder(self, result: Run, index: int, *, ends: bool) -> Callable[..., None]:
-        def record(_module: nn.Module, _args: Any, output: State) -> None:
+    def _recorder(self, result: Run, index: int, *, ends: bool) -> Callable[[State], None]:
+        def record(output: State) -> None:
             result.states[index] = output
             if ends:
                 raise _StopForward
@@ -134,6 +142,36 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             module.__dict__["forward"] = patched
 
 
+@contextmanager
+def watched_forward(module: nn.Module, tell: Callable[[State], None]) -> Iterator[None]:
+    """Tells each output of `module` inside the context.
+
+    A hook would hear of it too, but some modules (torch's own encoder layer) compute another way under hooks.
+    """
+    original = module.forward
+
+    @wraps(original)
+    def forward(*args: Any, **kwargs: Any) -> State:
+        output = original(*args, **kwargs)
+        tell(output)
+        return output
+
+    with replaced_forward(module, forward):
+        yield
+
+
+def _answering(answer: Any) -> Callable[..., Any]:
+    return lambda *_args, **_kwargs: answer
+
+
+def versions(value: Any) -> list[int]:
+    """How often each tensor in `value` (nested tuples, lists, dicts) has been written to in place."""
+    if isinstance(value, Tensor):
+        return [value._version]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return [version for part in parts for version in versions(part)]
+
+
 def move_state(state: State, device: torch.device) -> State:
     """`state` with its tensors on `device`."""
     if isinstance(state, Tensor):
@@ -144,7 +182,7 @@ def move_state(state: State, device: torch.device) -> State:
 
 
 def state_bytes(state: State) -> int:
-    """Memory of the tensors in `state`."""
+    """Memory that the tensors in `state` hold; a view holds all of what it is a view of."""
     if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
+        return state.untyped_storage().nbytes()
     return sum(map(state_bytes, state)) if isinstance(state, tuple) else 0

@@ -73,6 +73,14 @@ def sharing_modules(module: nn.Module, site: Site) -> list[nn.Module]:
     return [own, *(part for part in others if _storage(part.get_parameter("weight")) == storage)]
 
 
+def weight_users(module: nn.Module, sites: Sequence[Site]) -> list[list[nn.Module]]:
+    """`sharing_modules` of every site from one pass over the model, each in module order."""
+    users: dict[tuple[object, ...], list[nn.Module]] = {}
+    for part in filter(_is_plain_linear, module.modules()):
+        users.setdefault(_storage(part.get_parameter("weight")), []).append(part)
+    return [users[_storage(site_weight(module, site))] for site in sites]
+
+
 def uncovered_fraction(model: PrunableModel, sites: Sequence[Site]) -> float:
     """Share of the blocks' matrix weights that no site covers, in [0, 1].
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from toy_blocks import TOYS, make_toy
 
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.space import Allocation
@@ -64,35 +65,80 @@ def test_the_dense_model_has_no_divergence(evaluator_for):
     assert np.abs(values).max() < 1e-6
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def one_by_one(evaluator, allocations):
+    return np.concatenate([evaluator.values([allocation], range(6)) for allocation in allocations])
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("llama", ("*", "lm_head")),
+        ("gpt2", ("*",)),
+        ("opt", ("*",)),
+        ("gemma2", ("*",)),
+        ("gemma3", ("mlp.*",)),
+        ("phi3", ("*",)),
+        ("gpt_neox", ("*",)),
+        ("mixtral", ("*",)),
+        ("bert", ("*",)),
+    ],
+)
 @pytest.mark.parametrize("batch_size", [2, 4])
-def test_prefix_reuse_gives_the_same_bits_as_one_by_one(family, batch_size, evaluator_for):
-    evaluator = evaluator_for(family, batch_size=batch_size)
-    allocations = some_allocations(evaluator, 12)
+def test_prefix_reuse_gives_the_same_bits_as_one_by_one(family, targets, batch_size, evaluator_for):
+    objective = "hidden" if family == "bert" else "kl"
+    evaluator = evaluator_for(family, (objective,), targets=targets, batch_size=batch_size)
+    allocations = some_allocations(evaluator, 16)
     together = evaluator.values(allocations, range(6))
     assert evaluator.spent.reused_tokens > 0
-    for index, allocation in enumerate(allocations):
-        assert (evaluator.values([allocation], range(6))[0] == together[index]).all()
+    assert (one_by_one(evaluator, allocations) == together).all()
 
 
-def test_a_memory_bound_of_zero_only_costs_recomputation(evaluator_for):
-    evaluator, bounded = evaluator_for("llama"), evaluator_for("llama", state_bytes=0)
-    allocations = some_allocations(evaluator, 8)
+@pytest.mark.parametrize("toy", TOYS)
+def test_blocks_with_habits_of_their_own_give_the_same_bits(toy, evaluator_for):
+    evaluator = evaluator_for(make_toy(TOYS[toy]), ("hidden",), targets=("*", "front", "behind"))
+    allocations = some_allocations(evaluator, 24)
+    together = evaluator.values(allocations, range(6))
+    assert (evaluator.spent.reused_tokens > 0) == (toy not in ("WritesToItsInput", "TellsLaterBlocks"))
+    assert (one_by_one(evaluator, allocations) == together).all()
+
+
+@pytest.mark.parametrize("state_bytes", [0, 3 * 4096, 3 * 12000])
+def test_a_bound_on_memory_only_costs_recomputation(state_bytes, evaluator_for):
+    evaluator, bounded = (
+        evaluator_for("opt", batch_size=2, **options) for options in ({}, {"state_bytes": state_bytes})
+    )
+    allocations = some_allocations(evaluator, 16)
     assert (evaluator.values(allocations, range(6)) == bounded.values(allocations, range(6))).all()
-    assert bounded.spent.reused_tokens == 0
+    assert (bounded.spent.reused_tokens > 0) == (state_bytes > 0)
+    assert bounded.spent.reused_tokens < evaluator.spent.reused_tokens
 
 
-def test_tokens_are_counted_by_the_part_of_the_model_that_ran(evaluator_for):
-    evaluator = evaluator_for("llama")
-    space = evaluator.switcher.supernet.space
-    assert evaluator.shares.sum() == pytest.approx(1)
-    late = next(index for index, site in enumerate(space.sites) if site.block == 1)
-    pair = [space.sparsest(), space.sparsest().replace({late: 0})]
-    evaluator.values(pair, range(6))
+@pytest.mark.parametrize("family", ["llama", "opt", "mixtral"])
+def test_every_distinct_prefix_is_computed_and_counted_once(family, evaluator_for):
+    evaluator = evaluator_for(family)
+    allocations = some_allocations(evaluator, 16)
+    evaluator.values(allocations, range(6))
     tokens = 6 * evaluator.panel.length
-    saved = tokens * evaluator.shares[0]
-    assert evaluator.spent.reused_tokens == pytest.approx(saved)
-    assert evaluator.spent.forward_tokens == pytest.approx(tokens + 2 * tokens - saved)
+    assert evaluator.shares.sum() == pytest.approx(1)
+    segments = evaluator.segments
+    prefixes = [
+        len({tuple(each.array[segments.sites <= segment]) for each in allocations})
+        for segment in range(len(segments.modules))
+    ]
+    run = tokens * np.dot(evaluator.shares, [*prefixes, len(allocations)])
+    overhead = tokens + evaluator.panel.length  # the teacher's forward, and the one that finds the segments
+    assert evaluator.spent.forward_tokens == pytest.approx(run + overhead)
+    assert evaluator.spent.reused_tokens == pytest.approx(len(allocations) * tokens - run)
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_shares_are_those_of_matrix_weights(family, evaluator_for):
+    evaluator = evaluator_for(family)
+    block = evaluator.model.blocks[0]
+    names = ["self_attn", "mlp"] if family == "llama" else ["self_attn", "fc1", "fc2"]
+    sizes = [sum(p.numel() for p in block.get_submodule(name).parameters() if p.dim() > 1) for name in names]
+    head = evaluator.model.module.lm_head.weight.numel()
+    np.testing.assert_allclose(evaluator.shares, np.array([*sizes, *sizes, head]) / (2 * sum(sizes) + head))
 
 
 def test_a_head_that_is_a_site_leaves_the_teacher_dense(evaluator_for):
