@@ -55,6 +55,13 @@ def leaves(state: State) -> State:
     return tuple(map(leaves, state)) if isinstance(state, tuple) else state
 
 
+def floating(state: State) -> list[Tensor]:
+    """The tensors in `state` that can carry a gradient, in order."""
+    if isinstance(state, Tensor):
+        return [state] if state.is_floating_point() else []
+    return [tensor for part in state for tensor in floating(part)] if isinstance(state, tuple) else []
+
+
 def _through_tail(
     runner: Blockwise, batch: Batch, state: State, scalars: Sequence[Scalar], begin: Begin
 ) -> list[Gradients]:
@@ -78,7 +85,7 @@ def _through_block(
     Its graph dies on return, before that of the next block is made. Block 0 runs with all that lies before it.
     """
     inputs = leaves(state)
-    output = _floating(runner.run(batch, start=block, state=inputs, stop=block + 1).states[block])
+    output = floating(runner.run(batch, start=block, state=inputs, stop=block + 1).states[block])
     found = []
     for number, wanted in enumerate(gradients):
         begin(number)
@@ -97,14 +104,8 @@ def _differentiate(scalar: Tensor, *, again: bool) -> None:
 
 def _collect(inputs: State) -> Gradients:
     """Takes the gradients off the leaves of a state."""
-    tensors = _floating(inputs)
+    tensors = floating(inputs)
     found = [tensor.grad for tensor in tensors]
     for tensor in tensors:
         tensor.grad = None
     return found
-
-
-def _floating(state: State) -> list[Tensor]:
-    if isinstance(state, Tensor):
-        return [state] if state.is_floating_point() else []
-    return [tensor for part in state for tensor in _floating(part)] if isinstance(state, tuple) else []

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsearch.evaluation.backward import Scalar, backward_by_block, backward_whole
 from sparsearch.evaluation.evaluator import Evaluator, StudentOutputs
 from sparsearch.evaluation.footprint import Footprint, measure, memory_bound
+from sparsearch.evaluation.site_gradients import NotPerSequence, site_gradients
 from sparsearch.evaluation.teacher import TeacherOutputs
 from sparsearch.model.blockwise import Batch
 from sparsearch.model.sites import sharing_modules
@@ -26,10 +26,6 @@ from sparsearch.supernet.switch import Switcher
 
 MOVE_ELEMENTS = 2**27
 """Bound on the weights of all levels of a site that are held at once; more levels are taken in slices."""
-
-
-class _NotPerSequence(Exception):
-    """A site's input has no batch dimension of its own (routed experts): one sequence at a time then."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ class Sensitivity:
 
     Attributes:
         activation_bytes: the bound; None: 4 GiB on a CPU, on a CUDA device half of what the weights leave of it.
-            What a sequence needs is measured at the first request (`Footprint`), with one forward of one sequence.
+            What a sequence needs is measured at the first request (`Footprint`), by one forward and one backward of
+            one sequence. The moves of a site (`MOVE_ELEMENTS`) and the teacher's logits are not in it.
     """
 
     evaluator: Evaluator
@@ -70,6 +67,7 @@ class Sensitivity:
         self._watched = [
             (index, module) for index, site in enumerate(sites) for module in sharing_modules(model.module, site)
         ]
+        self._dtype = torch.promote_types(self.evaluator.switcher.weight(0).dtype, torch.float32)
 
     def at(
         self, allocation: Allocation, sequences: Sequence[int], *, gradient: bool = True, draws: int = 0, seed: int = 0
@@ -101,8 +99,9 @@ class Sensitivity:
         ((_, batch),) = evaluator.batches([0])
         scalar = partial(self._value_by_itself, batch)
         evaluator.spent.forward_tokens += evaluator.panel.length
-        with torch.enable_grad(), _Contraction(evaluator.switcher, self._watched, 1, 1).hooked():
-            return measure(evaluator.runner, batch, scalar, [module for _, module in self._watched])
+        evaluator.spent.backward_tokens += evaluator.panel.length
+        with torch.enable_grad(), site_gradients(self._watched, 1, self._dtype, lambda _index, _gradients: None):
+            return measure(evaluator.runner, batch, scalar)
 
     def _batch(self, rows: list[int], batch: Batch, wanted: _Wanted, footprint: Footprint) -> Any:
         """`[rows, scalars, sites, levels]`."""
@@ -112,7 +111,7 @@ class Sensitivity:
             size = -(-size // 2)
         try:
             return self._parts(size, rows, batch, wanted, footprint)
-        except _NotPerSequence:
+        except NotPerSequence:
             return self._parts(1, rows, batch, wanted, footprint)
 
     def _parts(self, size: int, rows: list[int], batch: Batch, wanted: _Wanted, footprint: Footprint) -> Any:
@@ -128,15 +127,15 @@ class Sensitivity:
         evaluator = self.evaluator
         whole = len(rows) * footprint.whole <= self._bound
         backward = backward_whole if whole else backward_by_block
-        contraction = _Contraction(evaluator.switcher, self._watched, len(rows), wanted.scalars)
-        with torch.enable_grad(), contraction.hooked():
+        contraction = _Contraction(evaluator.switcher, len(rows), wanted.scalars, self._dtype)
+        with torch.enable_grad(), site_gradients(self._watched, len(rows), self._dtype, contraction.add):
             backward(evaluator.runner, batch, self._scalars(rows, batch, wanted), contraction.begin)
         again = 0 if whole else float(evaluator.shares[:-1].sum())
         heads = float(evaluator.shares[-1]) if evaluator.objectives[0].needs_head else 0
         tokens = len(rows) * evaluator.panel.length
         evaluator.spent.forward_tokens += tokens * (1 + again + heads * (wanted.scalars - 1))
         evaluator.spent.backward_tokens += tokens * wanted.scalars
-        return contraction.table
+        return contraction.table.numpy()
 
     def _scalars(self, rows: list[int], batch: Batch, wanted: _Wanted) -> list[Scalar]:
         """The objective if the gradient is wanted, then the probes; each makes its own logits, held for it alone."""
@@ -164,70 +163,33 @@ class Sensitivity:
 
 
 class _Contraction:
-    """Contracts each sequence's weight gradient of a site with the moves to all its levels, in the backward hook.
+    """Contracts each sequence's weight gradient of a site with the moves to all its levels.
 
     Attributes:
-        table: `[sequences, scalars, sites, levels]`, float64 where the model computes in it, else float32.
+        table: `[sequences, scalars, sites, levels]`, in the dtype that gradients have.
     """
 
-    def __init__(
-        self, switcher: Switcher, watched: Sequence[tuple[int, nn.Module]], sequences: int, scalars: int
-    ) -> None:
+    def __init__(self, switcher: Switcher, sequences: int, scalars: int, dtype: torch.dtype) -> None:
         self._switcher = switcher
-        self._watched = watched
-        self._count = sequences
         self._number = 0
         space = switcher.supernet.space
-        self._dtype = torch.promote_types(switcher.weight(0).dtype, torch.float32)
-        shape = (sequences, scalars, len(space), int(space.counts.max()))
-        self.table = np.zeros(shape, dtype=np.float64 if self._dtype == torch.float64 else np.float32)
+        self.table = torch.zeros((sequences, scalars, len(space), int(space.counts.max())), dtype=dtype)
 
     def begin(self, number: int) -> None:
         """What comes from now on are gradients of scalar `number`."""
         self._number = number
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Watches every module that uses a site's weight."""
-        handles = []
-        for index, module in self._watched:
-            handles += [module.register_forward_pre_hook(self._start), module.register_forward_hook(self._watch(index))]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _start(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        """Starts the graph at the first sites; no parameter and no embedding needs a gradient for that."""
-        if not torch.is_grad_enabled() or args[0].requires_grad:
-            return None
-        return (args[0].detach().requires_grad_(), *args[1:])
-
-    def _watch(self, index: int) -> Any:
-        def forward(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs = args[0].detach()
-            if self._count > 1 and (inputs.dim() < 3 or inputs.shape[0] != self._count):
-                raise _NotPerSequence
-            if output.requires_grad:
-                output.register_hook(lambda grad: self._contract(index, inputs, grad))
-
-        return forward
-
-    @torch.no_grad()
-    def _contract(self, index: int, inputs: Tensor, grad: Tensor) -> None:
-        x = inputs.reshape(self._count, -1, inputs.shape[-1]).to(self._dtype)
-        delta = grad.reshape(self._count, -1, grad.shape[-1]).to(self._dtype)
-        gradients = torch.bmm(delta.transpose(1, 2), x).flatten(1)
-        for start, moves in self._moves(index):
+    def add(self, index: int, gradients: Tensor) -> None:
+        """Takes in the gradients `[sequences, out * in]` of site `index`."""
+        for start, moves in self._moves(index, gradients):
             here = self.table[:, self._number, index, start : start + len(moves)]
-            here += (gradients @ moves.T).cpu().numpy()
+            here += (gradients @ moves.T).cpu()
 
-    def _moves(self, index: int) -> Iterator[tuple[int, Tensor]]:
+    def _moves(self, index: int, like: Tensor) -> Iterator[tuple[int, Tensor]]:
         """(first level, `[levels, out * in]`): the moves from the current weight to each level."""
         switcher = self._switcher
         count = int(switcher.supernet.space.counts[index])
-        now = switcher.weight(index).to(self._dtype)
+        now = switcher.weight(index).to(like)
         step = max(1, MOVE_ELEMENTS // now.numel())
         for start in range(0, count, step):
             moves = now.new_empty((min(step, count - start), *now.shape))

@@ -18,14 +18,15 @@ def make_panel(count: int, length: int = 16, seed: int = 1) -> Panel:
 
 @pytest.fixture
 def evaluator_for(tiny_model, tmp_path):
-    """(family, objective) -> Evaluator on a small random panel."""
+    """(family or module, objective) -> Evaluator on a small random panel."""
 
     def make(family="llama", objectives=("kl",), count=6, length=16, targets=("*",), **options):
-        module = tiny_model(family).double() if options.pop("double", False) else tiny_model(family)
+        module = tiny_model(family) if isinstance(family, str) else family
+        module = module.double() if options.pop("double", False) else module
         model = wrap_model(module, "tiny")
         space = linear_space(find_sites(model, targets), level_grid([0.3, 0.6, 0.9]), itemsize=4)
         plan = BuildPlan(space, make_pruner("magnitude", {}), make_panel(4, seed=2))
-        supernet = build_supernet(model, plan, tmp_path / f"{family}-{len(list(tmp_path.iterdir()))}")
+        supernet = build_supernet(model, plan, tmp_path / str(len(list(tmp_path.iterdir()))))
         made = [make_objective(name) for name in objectives]
         return Evaluator(model, Switcher(model, supernet), make_panel(count, length), made, **options)
 
