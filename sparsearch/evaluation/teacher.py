@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsearch.model.blockwise import Batch, Blockwise
 from sparsearch.model.panel import Panel
+from sparsearch.model.sites import sharing_modules, site_weight
 from sparsearch.supernet.switch import Switcher
 
 
@@ -30,7 +32,7 @@ class Teacher:
         self._logit_bytes = logit_bytes
         tail = len(runner.model.blocks)
         sites = switcher.supernet.space.sites
-        self._dense_tail = {index: 0 for index, site in enumerate(sites) if site.block == tail}
+        self._tail = [index for index, site in enumerate(sites) if site.block == tail]
 
     def missing(self, sequences: Sequence[int]) -> list[int]:
         """Those of `sequences` that `learn` has not seen."""
@@ -60,16 +62,30 @@ class Teacher:
         self._logits.move_to_end(key)
         return self._logits[key]
 
+    @torch.no_grad()
     def _compute(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The dense head on `hidden`; a head that is itself a site is made dense meanwhile."""
-        if not self._dense_tail:
+        with ExitStack() as dense:
+            for index in self._tail:
+                if self._switcher.current.levels[index] > 0:
+                    dense.enter_context(self._dense_weight(index))
             return self._runner.head(hidden, batch)
-        current = self._switcher.current
-        self._switcher.switch(current.replace(self._dense_tail))
+
+    @contextmanager
+    def _dense_weight(self, index: int) -> Iterator[None]:
+        """Puts a dense parameter in the place of a site's own, which is left alone: a graph may have saved it."""
+        root = self._runner.model.module
+        site = self._switcher.supernet.space.sites[index]
+        kept = {module: module.get_parameter("weight") for module in sharing_modules(root, site)}
+        fresh = nn.Parameter(torch.empty_like(next(iter(kept.values()))), requires_grad=False)
         try:
-            return self._runner.head(hidden, batch)
+            for module in kept:
+                module.weight = fresh
+            site_weight(root, site).copy_(self._switcher.dense(index))
+            yield
         finally:
-            self._switcher.switch(current)
+            for module, weight in kept.items():
+                module.weight = weight
 
 
 @dataclass

@@ -34,6 +34,9 @@ class JournaledSensitivities:
     forward_tokens: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
 
+    def __post_init__(self) -> None:
+        self._sensitivity = Sensitivity(self.evaluator)
+
     def at(self, request: Sense) -> Sensitivities:
         """The tables that `request` asks for."""
         key = self._key(request)
@@ -50,7 +53,7 @@ class JournaledSensitivities:
         begun, spent = time.perf_counter(), self.evaluator.spent
         before = spent.forward_tokens + 2 * spent.backward_tokens
         teach(self.evaluator, request.sequences)
-        found = Sensitivity(self.evaluator).at(
+        found = self._sensitivity.at(
             request.allocation,
             request.sequences,
             gradient=request.gradient,

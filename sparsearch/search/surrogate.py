@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.sensitivities import Float32Array, Sensitivities
+from sparsearch.space.sensitivities import Sensitivities, TableArray
 from sparsearch.space.space import FloatArray, IntArray
 
 
@@ -22,8 +22,8 @@ class Sample:
     """
 
     levels: IntArray
-    gradient: Float32Array
-    features: Float32Array
+    gradient: TableArray
+    features: TableArray
     weight: float
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Float32Array = NDArray[np.float32]
+TableArray = NDArray[np.float32] | NDArray[np.float64]
+"""Float64 where the model computes in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,5 +22,5 @@ class Sensitivities:
             neighbours. None if not asked.
     """
 
-    gradient: Float32Array | None
-    features: Float32Array | None
+    gradient: TableArray | None
+    features: TableArray | None

@@ -2,12 +2,25 @@ import numpy as np
 import pytest
 import torch
 
+from sparsearch.evaluation.backward import backward_by_block, backward_whole
 from sparsearch.evaluation.evaluator import StudentOutputs
 from sparsearch.evaluation.objectives.labels import inverse_cdf
 from sparsearch.evaluation.sensitivity import Sensitivity
 from sparsearch.space import Allocation
 
 STEP = 3e-3  # some families normalise in float32 whatever the dtype: smaller steps drown in its rounding
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """Makes sensitivities run in one mode, whatever the memory."""
+
+    def use(mode):
+        run = backward_by_block if mode == "by block" else backward_whole
+        for name in ("backward_whole", "backward_by_block"):
+            monkeypatch.setattr(f"sparsearch.evaluation.sensitivity.{name}", run)
+
+    return use
 
 
 def move(evaluator, moves, step):
@@ -37,20 +50,23 @@ def objective_values(evaluator, rows, batch, hidden):
     return evaluator.objectives[0].values(StudentOutputs(evaluator.runner, hidden, batch), teacher, batch).numpy()
 
 
+@pytest.mark.parametrize("mode", ["whole", "by block"])
 @pytest.mark.parametrize(
-    ("family", "objective"),
+    ("family", "objective", "targets"),
     [
-        ("llama", "kl"),
-        ("llama_tied", "perplexity"),
-        ("gpt2", "kl"),
-        ("opt", "kl"),
-        ("gemma2", "kl"),
-        ("bert", "hidden"),
+        ("llama", "kl", ["*"]),
+        ("llama", "perplexity", ["*.1.mlp.*", "lm_head"]),
+        ("llama_tied", "perplexity", ["*"]),
+        ("gpt2", "kl", ["*"]),
+        ("opt", "kl", ["*"]),
+        ("gemma2", "kl", ["*"]),
+        ("bert", "hidden", ["*"]),
     ],
 )
-def test_every_gradient_entry_is_the_finite_difference(family, objective, evaluator_for):
+def test_every_gradient_entry_is_the_finite_difference(mode, family, objective, targets, evaluator_for, force):
     """Weights and activations in float64, central differences, every site, every level, every sequence."""
-    evaluator = evaluator_for(family, (objective,), count=2, double=True)
+    force(mode)
+    evaluator = evaluator_for(family, (objective,), count=2, double=True, targets=targets)
     space = evaluator.switcher.supernet.space
     allocation = Allocation.of(np.random.default_rng(0).integers(0, 3, len(space)))
     table = Sensitivity(evaluator).at(allocation, range(2)).gradient
@@ -127,16 +143,26 @@ def test_the_gradient_of_kl_vanishes_at_the_dense_model(evaluator_for):
     assert np.abs(Sensitivity(evaluator).at(dense, range(4)).gradient).max() < 1e-6
 
 
-def test_work_is_counted_and_the_model_is_left_as_it_was(evaluator_for):
+@pytest.mark.parametrize("mode", ["whole", "by block"])
+def test_work_is_counted_and_the_model_is_left_as_it_was(mode, evaluator_for, force):
+    force("by block" if mode == "by block" else "whole")
     evaluator = evaluator_for("llama")
     module = evaluator.model.module
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    Sensitivity(evaluator).at(evaluator.switcher.supernet.space.dense(), range(4), draws=2)
-    tokens = 4 * evaluator.panel.length
-    assert evaluator.spent.forward_tokens == 2 * tokens, "one for the teacher"
-    assert evaluator.spent.backward_tokens == 3 * tokens
+    bound = None if mode == "whole" else 0
+    sensitivity = Sensitivity(evaluator, bound)
+    dense = evaluator.switcher.supernet.space.dense()
+    length, head = evaluator.panel.length, evaluator.shares[-1]
+    for requests in (1, 2):
+        sensitivity.at(dense, range(4), draws=2)
+        # Each scalar makes its own logits, so the head runs three times.
+        forwards = 1 + 2 * head + (0 if mode == "whole" else 1 - head)
+        expected = 4 * length * (1 + requests * forwards) + length
+        assert evaluator.spent.forward_tokens == pytest.approx(expected), "the teacher and one measurement included"
+        assert evaluator.spent.backward_tokens == requests * 4 * 3 * length + length
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in module.parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def test_inverse_cdf_draws_with_the_given_probabilities():
