@@ -157,8 +157,8 @@ def test_work_is_counted_and_the_model_is_left_as_it_was(mode, evaluator_for, fo
         sensitivity.at(dense, range(4), draws=2)
         # Each scalar makes its own logits, so the head runs three times.
         forwards = 1 + 2 * head + (0 if mode == "whole" else 1 - head)
-        expected = 4 * length * (1 + requests * forwards) + length
-        assert evaluator.spent.forward_tokens == pytest.approx(expected), "the teacher and one measurement included"
+        once = 4 * length + length + length  # the teacher, the measurement, and finding the segments
+        assert evaluator.spent.forward_tokens == pytest.approx(once + requests * 4 * length * forwards)
         assert evaluator.spent.backward_tokens == requests * 4 * 3 * length + length
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in module.parameters())
