@@ -11,7 +11,7 @@ import numpy as np
 from common import Row
 
 NEVER = float("inf")
-"""Share of a rival's tokens that stands for not reaching it at all."""
+"""Tokens, or a share of a rival's, that stand for not reaching it at all."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")
 
@@ -89,12 +89,17 @@ def duels(results: Sequence[Result]) -> list[Row]:
             shares = [tokens / b.tokens for tokens, (_, b) in zip(reached, pairs, strict=True)]
             rows.append({
                 "model": Path(model).name, "target": f"{target:.0%}", "searcher": own, "rival": rival,
-                "seeds": len(pairs), "never reached": shares.count(NEVER), "Mtokens to reach": median(reached) / 1e6,
-                "share": median(shares),
+                "seeds": len(pairs), "never reached": shares.count(NEVER),
+                "Mtokens to reach": _shown(median(reached) / 1e6), "share": _shown(median(shares)),
                 "lower at equal tokens": median(1 - a.final / b.at(a.tokens) for a, b in pairs),
                 "lower in the end": median(1 - a.final / b.final for a, b in pairs),
             })  # fmt: skip
     return rows
+
+
+def _shown(value: float) -> float | str:
+    """JSON knows no infinity."""
+    return "never" if value == NEVER else value
 
 
 def grouped(results: Iterable[Result]) -> list[tuple[tuple[str, float, str], list[Result]]]:

@@ -36,9 +36,12 @@ from sparsearch.search import check_searcher, make_searcher
 from sparsearch.seeds import spawn
 from sparsearch.supernet import Supernet, Switcher, build_supernet
 
+WORK = RESULTS / "search_efficiency"
 POINTS = 20
 LEADS = {"evopress": 20, "evopress-fast": 4}
 """How many times fewer tokens `quadratic` is to need for the final value of these."""
+ALL = 1e6
+"""Share of a rival's tokens that stands for never reaching it."""
 LOWER = 0.05
 """How much lower it is to stand than `evopress` at equal tokens."""
 ELSEWHERE = 0.05
@@ -70,7 +73,7 @@ def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> P
         "model": name,
         "budget": {"sparsity": target},
         "objective": {"objective": "kl", "panel": panel},
-        "run": {"dir": str(RESULTS / "search_efficiency" / "run")},
+        "run": {"dir": str(WORK / "run")},
     }
     if quick:
         job["space"] = {"levels": [0.3, 0.6, 0.9], "pruner": "magnitude"}
@@ -82,13 +85,15 @@ def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> P
         return prepare(parse_config(job | {"objective": {"objective": "hidden", "panel": panel}}))
 
 
-def run(prepared: Prepared, supernet: Supernet, name: str, kind: str, options: dict[str, Any], seed: int) -> Result:
+def run(
+    prepared: Prepared, supernet: Supernet, name: str, kind: str, options: dict[str, Any], seed: int, work: Path = WORK
+) -> Result:
     """One searcher to its end, resumed from its journal where there is one, and its held-out curve."""
     target = float(prepared.config.budget["sparsity"])
     # Every option as it is in force, so that a new default is a new run.
     in_force = asdict(check_searcher(kind, options))
     identity = [prepared.fingerprint, prepared.panels.search.fingerprint, target, kind, in_force, seed]
-    folder = RESULTS / "search_efficiency" / digest(identity)
+    folder = work / digest(identity)
     folder.mkdir(parents=True, exist_ok=True)
     switcher = Switcher(prepared.model, supernet)
     panels = prepared.panels
@@ -149,7 +154,8 @@ def checks(results: Sequence[Result], found: Sequence[Row]) -> list[Check]:
         where = f"{row['rival']}, {row['model']} {row['target']}"
         if row["searcher"] != "quadratic" or row["rival"] not in LEADS:
             continue
-        verdicts.append(Check(f"share of the tokens of {where}", row["share"], 1 / LEADS[row["rival"]]))
+        share = ALL if row["share"] == "never" else row["share"]
+        verdicts.append(Check(f"share of the tokens of {where}", share, 1 / LEADS[row["rival"]]))
         verdicts.append(Check(f"seeds that never reach {where}", row["never reached"], 0))
         if row["rival"] == "evopress":
             verdicts.append(Check(f"value at equal tokens, {where}", 1 - row["lower at equal tokens"], 1 - LOWER))
@@ -168,6 +174,9 @@ def main() -> None:
         "--factor", type=float, default=32, help="published tokens are divided by it (default %(default)s)"
     )
     parser.add_argument("--only", nargs="+", help="these searchers alone")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="folder of journals and supernets (default %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "search_efficiency.json")
     parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
     given = parser.parse_args()
@@ -178,17 +187,19 @@ def main() -> None:
     for name in given.model or ["reference"]:
         for target in targets:
             prepared = prepare_model(name, target, given.quick, given.length)
-            supernet = build_supernet(prepared.model, prepared.build_plan, RESULTS / "supernets" / prepared.fingerprint)
+            supernet = build_supernet(
+                prepared.model, prepared.build_plan, given.work / "supernets" / prepared.fingerprint
+            )
             for label, (kind, options) in searchers(given.factor, given.quick).items():
                 for seed in range(seeds) if not given.only or label in given.only else ():
-                    results.append(run(prepared, supernet, label, kind, options, seed))
+                    results.append(run(prepared, supernet, label, kind, options, seed, given.work))
                     print(json.dumps({k: v for k, v in results[-1].__dict__.items() if k != "curve"}), flush=True)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     draw(results, given.out.with_suffix(".png"))
     found = duels(results)
     curves = [asdict(result) for result in results]
-    finish(given, summary(results), checks(results, found), duels=found, curves=curves)
     print(table(found))
+    finish(given, summary(results), checks(results, found), duels=found, curves=curves)
 
 
 if __name__ == "__main__":
