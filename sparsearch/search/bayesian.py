@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import Trial
 
-SPANS = {"curve": 0.3, "fisher": 3.0}
+SPANS = {"curve": 0.4, "fisher": 1.0}
 """Bases, and the default of `span` in each: in sparsity, and in natural logarithms of factors."""
 
 PATIENCE = 50
@@ -49,9 +50,10 @@ class BayesianOptions(Options):
         basis: `curve`: sparsities off the uniform one. `fisher`: factors on the Fisher costs of the levels, which
             one forward and backward of the sequences at the dense model give.
         coefficients: of the curve of each kind of site over the depth; 1 is a shift alone.
-        span: bound on a coefficient, divided by its degree plus 1; left out: 0.3 in sparsity for `curve`, 3 in
+        span: bound on a coefficient, divided by its degree plus 1; left out: 0.4 in sparsity for `curve`, 1 in
             natural logarithms for `fisher`.
-        batch: trials that are evaluated together; the sampler takes those that are pending into account.
+        batch: trials that are evaluated together. The sampler takes those that are pending into account, but
+            learns less from each.
         polish: evaluations of level switches around the best allocation afterwards, each site on its own.
     """
 
@@ -60,7 +62,7 @@ class BayesianOptions(Options):
     basis: str = "fisher"
     coefficients: int = 3
     span: float | None = None
-    batch: int = 4
+    batch: int = 1
     polish: int = 0
 
     def __post_init__(self) -> None:
@@ -133,7 +135,8 @@ class Bayesian(Searcher):
         done = stale = 0
         while done < self.options.trials and stale < PATIENCE:
             size = min(self.options.batch, self.options.trials - done)
-            trials = [study.ask(ranges) for _ in range(size)]
+            with _quiet():
+                trials = [study.ask(ranges) for _ in range(size)]
             proposals = [propose(np.array([trial.params[name] for name in basis.names])) for trial in trials]
             fresh = yield from self._evaluate([start, *proposals], sequences)
             stale = 0 if fresh else stale + size
@@ -143,15 +146,11 @@ class Bayesian(Searcher):
             self._note(done)
 
     def _study(self) -> Study:
-        """A study in memory; Optuna's own messages would mean nothing to who runs a job."""
+        """A study in memory."""
         import optuna
 
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
+        with _quiet():
             return optuna.create_study(sampler=self.sampler(int(self.rng.integers(2**32))))
-        finally:
-            optuna.logging.set_verbosity(verbosity)
 
     def _ranges(self, basis: Basis) -> dict[str, BaseDistribution]:
         from optuna.distributions import FloatDistribution
@@ -218,3 +217,16 @@ class Bayesian(Searcher):
 
     def _note(self, done: int) -> None:
         self.progress = Progress(done, self.options.trials + self.options.polish, self._incumbent)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back Optuna's messages, which mean nothing to who runs a job; the level is as before afterwards."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
