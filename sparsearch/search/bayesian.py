@@ -68,11 +68,11 @@ class BayesianOptions(Options):
     def __post_init__(self) -> None:
         for option in ("trials", "sequences", "coefficients", "batch"):
             positive_integer(option, getattr(self, option))
-        if self.polish != 0:
-            positive_integer("polish", self.polish)
-        if self.basis not in SPANS:
+        if type(self.polish) is not int or self.polish < 0:
+            raise ConfigError(f"searcher.polish: {self.polish!r} is not allowed; give 0 or a positive integer")
+        if not isinstance(self.basis, str) or self.basis not in SPANS:
             raise ConfigError(f"searcher.basis: {self.basis!r} is no basis; {did_you_mean(str(self.basis), SPANS)}")
-        if self.span is not None and (isinstance(self.span, bool) or not 0 < self.span < np.inf):
+        if self.span is not None and not (type(self.span) in (int, float) and 0 < self.span < np.inf):
             raise ConfigError(f"searcher.span: {self.span!r} is not allowed; give a positive number")
 
 
