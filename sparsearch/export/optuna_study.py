@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 MOST_TRIALS = 2000
-"""Each takes 150 bytes a site in the file; Optuna's viewers grow slow with some thousands of hundreds of parameters."""
+"""Each takes 200 bytes a site in the file, 90 MB in all for 224 sites, and milliseconds to read."""
 
 
 @dataclass(frozen=True)
