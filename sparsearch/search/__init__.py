@@ -25,8 +25,10 @@ from sparsearch.search.base import (
     make_options,
 )
 from sparsearch.search.evopress import EvoPress
+from sparsearch.search.gp import GP
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
+from sparsearch.search.tpe import TPE
 from sparsearch.seeds import spawn
 
 __all__ = [
@@ -55,6 +57,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "random": RandomSearch,
     "evopress": EvoPress,
     "quadratic": Quadratic,
+    "tpe": TPE,
+    "gp": GP,
 }
 """All searchers that a job file may name."""
 

@@ -37,7 +37,15 @@ def uniform(space: SearchSpace, limits: Limits) -> Allocation:
     Where that sparsity is on the grid of every site, each site gets exactly that level. Elsewhere sites take
     the level below or above, spread evenly over the depth.
     """
-    wish = uniform_sparsity(space, limits)
+    return around_uniform(space, limits, np.zeros(len(space)))
+
+
+def around_uniform(space: SearchSpace, limits: Limits, offsets: FloatArray) -> Allocation:
+    """One sparsity plus `offsets` `[sites]`: the smallest one that meets `limits`, then projected onto the levels.
+
+    A constant added to all offsets changes nothing.
+    """
+    wish = tight_sparsity(space, limits, offsets) + offsets
     # Multiples of the golden ratio are spread evenly: they break ties among equal sites without a pattern.
     spread = np.arange(len(space), dtype=np.float64) * ((1 + 5**0.5) / 2) % 1.0 - 0.5
     return project(space, limits, wish + 1e-4 * spread)
@@ -45,14 +53,23 @@ def uniform(space: SearchSpace, limits: Limits) -> Allocation:
 
 def uniform_sparsity(space: SearchSpace, limits: Limits) -> float:
     """The smallest common sparsity at which linear interpolation between levels meets `limits`."""
+    return tight_sparsity(space, limits, np.zeros(len(space)))
+
+
+def tight_sparsity(space: SearchSpace, limits: Limits, offsets: FloatArray) -> float:
+    """The smallest s at which sparsities `s + offsets`, kept within each site's levels, meet `limits`.
+
+    Costs between two levels are interpolated linearly. About 0.2 ms a site.
+    """
     table = space.sparsities
-    low, high = 0.0, float(np.nanmax(table))
+    low, high = -float(offsets.max()), float(np.nanmax(table) - offsets.min())
     for _ in range(60):
         middle = (low + high) / 2
         spent = np.zeros(len(limits.bounds))
         for site, count in enumerate(space.counts):
             grid = table[site, :count]
-            spent += [np.interp(middle, grid, limits.costs[r, site, :count]) for r in range(len(spent))]
+            wish = middle + offsets[site]
+            spent += [np.interp(wish, grid, limits.costs[r, site, :count]) for r in range(len(spent))]
         low, high = (low, middle) if (spent <= limits.bounds).all() else (middle, high)
     return high
 

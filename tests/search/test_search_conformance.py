@@ -52,3 +52,18 @@ class TestFisher(SearcherConformance):
 class TestQuadratic(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("quadratic", {"start": 8, "sequences": 4, "most": 16}, problem, seed)
+
+
+class TestTPE(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("tpe", {"trials": 24, "basis": "curve", "polish": 8}, problem, seed)
+
+
+class TestTPEOnFisherCosts(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("tpe", {"trials": 24, "basis": "fisher", "batch": 1}, problem, seed)
+
+
+class TestGP(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("gp", {"trials": 14, "basis": "curve", "coefficients": 1}, problem, seed)

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from sparsearch.space import Budget
 from sparsearch.space.budget import Limits
-from sparsearch.space.repair import Walk, cheapest, project, repair, uniform, uniform_sparsity
+from sparsearch.space.repair import (
+    Walk,
+    around_uniform,
+    cheapest,
+    project,
+    repair,
+    tight_sparsity,
+    uniform,
+    uniform_sparsity,
+)
 from sparsearch.testing import quadratic_problem
 
 WIDE = {"q": (40, 80), "k": (10, 80), "up": (120, 80), "down": (80, 120)}
@@ -126,6 +135,23 @@ def test_uniform_meets_several_bounds_and_the_tightest_one_binds():
 def test_uniform_of_a_loose_budget_is_dense():
     space, limits = make(Budget(params="1x"))
     assert uniform(space, limits) == space.dense()
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 0.9))
+@settings(max_examples=20, deadline=None)
+def test_sparsities_off_a_common_one_are_as_dense_as_the_budget_allows(seed, sparsity):
+    space, limits = make(Budget(sparsity))
+    offsets = np.random.default_rng(seed).uniform(-0.5, 0.5, size=len(space))
+    sizes = np.array([site.size for site in space.sites])
+    found = tight_sparsity(space, limits, offsets)
+
+    def common(s):
+        """The whole sparsity when every site lies off s; between levels weights are linear in sparsity."""
+        return sizes @ np.clip(s + offsets, 0, 0.95) / sizes.sum()
+
+    assert common(found) == pytest.approx(sparsity, abs=1e-9)
+    assert limits.met(around_uniform(space, limits, offsets))
+    assert around_uniform(space, limits, offsets + 0.25) == around_uniform(space, limits, offsets)
 
 
 def test_cheapest_ignores_values_of_levels_that_a_site_lacks():
