@@ -12,6 +12,7 @@ from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.evaluation.objectives import Objective, make_objective
 from sparsearch.files import digest
 from sparsearch.job.config import JobConfig
+from sparsearch.job.warm_start import start_allocation
 from sparsearch.model.load import load_model, load_tokenizer
 from sparsearch.model.panel import Panels, make_panels
 from sparsearch.model.prunable import PrunableModel
@@ -48,12 +49,18 @@ class Prepared:
     def problem(self, supernet: Supernet | None = None) -> Problem:
         """What a searcher sees; without a supernet no output errors."""
         errors = None if supernet is None else supernet.errors
-        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors)
+        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors, self.start)
 
     def searcher(self, supernet: Supernet | None = None) -> Searcher:
         """A fresh searcher, always the same one."""
         named = self.config.searcher
         return make_searcher(named.name, named.options, self.problem(supernet), self.config.seed)
+
+    @cached_property
+    def start(self) -> Allocation | None:
+        """The job's warm start as a feasible allocation, if it has one."""
+        given = self.config.warm_start
+        return None if given is None else start_allocation(given, self.space, self.limits)
 
     @cached_property
     def build_plan(self) -> BuildPlan:
@@ -117,6 +124,11 @@ def check_names(config: JobConfig) -> None:
     pruner = job_pruner(config)
     named = config.searcher
     check_searcher(named.name, named.options)
+    if config.warm_start is not None and not SEARCHERS[named.name].takes_start:
+        able = ", ".join(name for name, searcher in SEARCHERS.items() if searcher.takes_start)
+        raise ConfigError(
+            f"warm_start: {named.name} does not start from a given allocation; leave it out, or choose one of {able}"
+        )
     if SEARCHERS[named.name].needs_errors and pruner.statistics != "gram":
         raise ConfigError(
             f"searcher.name: {named.name} needs the layers' output errors, which {pruner.name} does not measure; "
