@@ -55,7 +55,7 @@ class Imported:
 
     Attributes:
         asked: sparsity over the sites that the file means; `profile.sparsity` is what the levels give.
-        changed: sites whose sparsity was rounded to a level by more than half a weight.
+        changed: sites whose sparsity was rounded to a level by a weight or more.
         largest_change: of a site's sparsity.
         met: whether the profile meets the budget; None where there is none.
     """
@@ -148,7 +148,7 @@ def _fit(place: Place, wishes: FloatArray, path: Path, grid: dict[str, float], t
     return Imported(
         Profile.of(space, allocation, budget=budget, provenance=provenance),
         float((wishes * sizes).sum() / sizes.sum()),
-        int((changes * sizes > 0.5).sum()),
+        int((changes * sizes >= 1).sum()),
         float(changes.max()),
         None if limits is None else limits.met(allocation),
     )
