@@ -12,7 +12,7 @@ from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.evaluation.objectives import Objective, make_objective
 from sparsearch.files import digest
 from sparsearch.job.config import JobConfig
-from sparsearch.job.warm_start import start_allocation
+from sparsearch.job.warm_start import start_allocation, start_warnings
 from sparsearch.model.load import load_model, load_tokenizer
 from sparsearch.model.panel import Panels, make_panels
 from sparsearch.model.prunable import PrunableModel
@@ -34,6 +34,7 @@ class Prepared:
 
     Attributes:
         objectives: the one that is minimised first, then those that are only reported.
+        start: the job's warm start as a feasible allocation, if it has one.
         warnings: what the user should know before the work starts.
     """
 
@@ -44,6 +45,7 @@ class Prepared:
     limits: Limits
     pruner: Pruner
     objectives: tuple[Objective, ...]
+    start: Allocation | None
     warnings: tuple[str, ...]
 
     def problem(self, supernet: Supernet | None = None) -> Problem:
@@ -55,12 +57,6 @@ class Prepared:
         """A fresh searcher, always the same one."""
         named = self.config.searcher
         return make_searcher(named.name, named.options, self.problem(supernet), self.config.seed)
-
-    @cached_property
-    def start(self) -> Allocation | None:
-        """The job's warm start as a feasible allocation, if it has one."""
-        given = self.config.warm_start
-        return None if given is None else start_allocation(given, self.space, self.limits)
 
     @cached_property
     def build_plan(self) -> BuildPlan:
@@ -108,7 +104,10 @@ def prepare(config: JobConfig) -> Prepared:
     space = _space(config, model)
     limits = config.limits.limits(space)
     panels = _panels(config, model)
-    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, _warnings(model, space))
+    given = config.warm_start
+    start = None if given is None else start_allocation(given, space, limits)
+    warnings = _warnings(model, space) + start_warnings(given, space, start)
+    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings)
     # Made once for their checks: some options only fit some panels or spaces.
     prepared.searcher()
     _ = prepared.build_plan

@@ -50,3 +50,20 @@ def start_allocation(start: Mapping[str, StartLevel], space: SearchSpace, limits
         if is_tight(limits, same):
             return same
     return fitted(space, limits, np.array([start[name].sparsity for name in names]))
+
+
+def start_warnings(
+    start: Mapping[str, StartLevel] | None, space: SearchSpace, allocation: Allocation | None
+) -> tuple[str, ...]:
+    """What `start_allocation` had to change, as a sentence, if anything."""
+    if start is None or allocation is None:
+        return ()
+    sites = Profile.of(space, allocation).sites
+    moved = sum(site["level"] != start[site["name"]].level for site in sites)
+    changes = (abs(site["sparsity"] - start[site["name"]].sparsity) for site in sites)
+    if not moved:
+        return ()
+    return (
+        f"warm_start: {moved} of {len(sites)} sites were moved, by up to {max(changes):.2%}, to levels of this space "
+        "that use up this budget",
+    )

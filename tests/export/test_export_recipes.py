@@ -85,8 +85,9 @@ def test_what_rounding_to_whole_steps_does_is_told(run, tmp_path):
     # Of 512, 1024 and 1536 weights 128, 256 and 384 go; whole steps from the half: 1, 1 and 2 of 200.
     lines = dict(line.split(": ") for line in done.files[0].read_text().split("\n"))
     assert {name.rpartition(".")[2]: level for name, level in lines.items()} == {
-        "q_proj": "-1", "k_proj": "-1", "v_proj": "-1", "o_proj": "-1", "gate_proj": "-2", "up_proj": "-2", "down_proj": "-2",
-    }  # fmt: skip
+        **{f"{kind}_proj": "-1" for kind in "qkvo"},
+        **{f"{kind}_proj": "-2" for kind in ("gate", "up", "down")},
+    }
     gone = 2 * (2 * (512 - 200) + 2 * (256 - 200) + 3 * (768 - 400)) / (2 * (2 * 1024 + 2 * 512 + 3 * 1536))
     assert done.sparsity == pytest.approx(gone)
     assert done.notes == (

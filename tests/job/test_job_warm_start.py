@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -123,6 +124,7 @@ def test_a_search_starts_there_and_resumes_to_the_same_end(tmp_path, tiny_llama_
     job = Job.of(mapping)
     given = Profile.load(start).allocation(job.prepared.space)
     assert job.prepared.start == given
+    assert job.prepared.warnings == ()
     found = job.search()
     with Journal.read(job.folder.journal) as journal:
         rows = list(journal.rows())
@@ -134,6 +136,17 @@ def test_a_search_starts_there_and_resumes_to_the_same_end(tmp_path, tiny_llama_
     assert again.search() == found
     with Journal.read(job.folder.journal) as journal:
         assert list(journal.rows()) == rows
+
+
+def test_what_had_to_be_moved_is_told(tmp_path, tiny_llama_folder, finished):
+    start = str(finished / "profiles" / "uniform.json")
+    job = Job.of(tiny_jobs.mapping(tmp_path, tiny_llama_folder, warm_start=start, budget={"sparsity": 0.7}))
+    (warning,) = job.prepared.warnings
+    assert re.fullmatch(
+        r"warm_start: \d+ of 14 sites were moved, by up to 25\.00%, to levels of this space that use up this budget",
+        warning,
+    )
+    assert job.prepared.limits.met(job.prepared.start)
 
 
 def test_another_start_is_another_job(tmp_path, finished):
