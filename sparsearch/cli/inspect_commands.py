@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsearch.cli.console import print_json, progress_listener
+from sparsearch.cli.exchange_commands import print_recipe
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -58,15 +59,31 @@ def report(
 
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet; for a recipe the file.")],
     layout: Annotated[str, typer.Option(help="dense: an ordinary checkpoint with zeros.")] = "dense",
     profile: Annotated[str, typer.Option(help="best, uniform, or the path of a profile.")] = "best",
     verify: Annotated[bool, typer.Option(help="Reload in a fresh process and compare.")] = True,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="In place of a checkpoint: llm-compressor, evopress, evopress-depth."),
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="Recipe evopress: sparsity of level 0.")] = None,
+    step: Annotated[int | None, typer.Option(help="Recipe evopress: weights between two levels.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the checkpoint of a finished run."""
+    """Write the checkpoint of a finished run, or its profile as another tool's recipe."""
+    from sparsearch.errors import ConfigError
     from sparsearch.export.run import export_run
 
+    if recipe is not None:
+        from sparsearch.export.recipes import export_recipe
+
+        if layout != "dense":
+            raise ConfigError(f"--layout: {layout!r} with --recipe; a recipe has no layout, give one of them")
+        print_recipe(export_recipe(run, out, recipe, profile=profile, target=target, step=step), as_json)
+        return
+    if (target, step) != (None, None):
+        raise ConfigError("--target and --step: allowed only with --recipe evopress")
     done = export_run(run, out, layout=layout, profile=profile, verify=verify)
     found = done.verified
     if as_json:

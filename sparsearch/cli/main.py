@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from sparsearch.cli import inspect_commands, job_commands
+from sparsearch.cli import exchange_commands, inspect_commands, job_commands
 from sparsearch.errors import SparsearchError
 
 INTERRUPTED = 130
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 job_commands.register(app)
 inspect_commands.register(app)
+exchange_commands.register(app)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsearch.errors import ConfigError
+from sparsearch.files import digest
 from sparsearch.job.config_errors import show, validate
 from sparsearch.job.paths import absolute_paths
 from sparsearch.job.presets import Kind, load_preset, preset_source
@@ -22,6 +23,7 @@ from sparsearch.job.sections import (
     RunConfig,
     SpaceConfig,
 )
+from sparsearch.job.warm_start import read_start
 from sparsearch.job.yaml_file import dump_yaml, parse_yaml, read_mapping
 
 __all__ = [
@@ -79,6 +81,9 @@ def parse_config(mapping: Mapping[str, Any], source: str = "job.yaml") -> JobCon
             with _prefix(f"{source}: {key}: "):
                 content = load_preset(kind, name)
             given[key] = validate(section, content, preset_source(kind, name))
+    if isinstance(given.get("warm_start"), str):
+        with _prefix(f"{source}: warm_start: "):
+            given["warm_start"] = read_start(given["warm_start"])
     run = given.get("run", {})
     if isinstance(run, dict) and run.get("dir") is None:
         default = {"run": run | {"dir": f"runs/{Path(source).stem}"}}
@@ -143,7 +148,8 @@ def dump_config(config: JobConfig) -> str:
 def identity(config: JobConfig) -> dict[str, Any]:
     """The part that determines the result, as JSON-able data.
 
-    Left out: the device, the time limit, the workers, and where the run folder and the supernet lie.
+    Left out: the device, the time limit, the workers, and where the run folder and the supernet lie. Of a warm
+    start it holds the digest.
     """
     result = config.model_dump(mode="json")
     for dotted in NOT_RESULT:
@@ -153,6 +159,8 @@ def identity(config: JobConfig) -> dict[str, Any]:
             inner = inner[section]
         del inner[last]
     del result["run"]
+    if result["warm_start"] is not None:
+        result["warm_start"] = digest(result["warm_start"])
     bounds = config.limits
     relative = {key: f"{amount.value!r}x" for key, amount in bounds.amounts.items() if amount.relative}
     absolute = {key: amount.value for key, amount in bounds.amounts.items() if not amount.relative}

@@ -233,6 +233,8 @@ class _Running:
         self.announce.progress("compare", 1, 2)
         comparison["curve"] = curve(loop.milestones, {"uniform": level}, heldout, seed)
         self.journal.set_fact("comparison", comparison)
+        # By this `sparsearch compare` finds its held-out values without a search space.
+        self.journal.set_fact("found", list(best.levels))
         self.announce.progress("compare", 2, 2)
         return self._write_profiles(comparison, best, level, loop)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATHS = (("supernet",), ("run", "dir"), ("space", "profile"), ("data", "files"), ("data", "tokens"))
+PATHS = (("supernet",), ("warm_start",), ("run", "dir"), ("space", "profile"), ("data", "files"), ("data", "tokens"))
 PRESETS = (("space",), ("objective",))
 HUB_NAMES = (("model",), ("model", "name"), ("data", "dataset"))
 

@@ -12,6 +12,7 @@ from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.evaluation.objectives import Objective, make_objective
 from sparsearch.files import digest
 from sparsearch.job.config import JobConfig
+from sparsearch.job.warm_start import start_allocation, start_warnings
 from sparsearch.model.load import load_model, load_tokenizer
 from sparsearch.model.panel import Panels, make_panels
 from sparsearch.model.prunable import PrunableModel
@@ -33,6 +34,7 @@ class Prepared:
 
     Attributes:
         objectives: the one that is minimised first, then those that are only reported.
+        start: the job's warm start as a feasible allocation, if it has one.
         warnings: what the user should know before the work starts.
     """
 
@@ -43,12 +45,13 @@ class Prepared:
     limits: Limits
     pruner: Pruner
     objectives: tuple[Objective, ...]
+    start: Allocation | None
     warnings: tuple[str, ...]
 
     def problem(self, supernet: Supernet | None = None) -> Problem:
         """What a searcher sees; without a supernet no output errors."""
         errors = None if supernet is None else supernet.errors
-        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors)
+        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors, self.start)
 
     def searcher(self, supernet: Supernet | None = None) -> Searcher:
         """A fresh searcher, always the same one."""
@@ -101,7 +104,10 @@ def prepare(config: JobConfig) -> Prepared:
     space = _space(config, model)
     limits = config.limits.limits(space)
     panels = _panels(config, model)
-    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, _warnings(model, space))
+    given = config.warm_start
+    start = None if given is None else start_allocation(given, space, limits)
+    warnings = _warnings(model, space) + start_warnings(given, space, start)
+    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings)
     # Made once for their checks: some options only fit some panels or spaces.
     prepared.searcher()
     _ = prepared.build_plan
@@ -117,6 +123,11 @@ def check_names(config: JobConfig) -> None:
     pruner = job_pruner(config)
     named = config.searcher
     check_searcher(named.name, named.options)
+    if config.warm_start is not None and not SEARCHERS[named.name].takes_start:
+        able = ", ".join(name for name, searcher in SEARCHERS.items() if searcher.takes_start)
+        raise ConfigError(
+            f"warm_start: {named.name} does not start from a given allocation; leave it out, or choose one of {able}"
+        )
     if SEARCHERS[named.name].needs_errors and pruner.statistics != "gram":
         raise ConfigError(
             f"searcher.name: {named.name} needs the layers' output errors, which {pruner.name} does not measure; "

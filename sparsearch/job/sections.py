@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from sparsearch.errors import ConfigError, did_you_mean
-from sparsearch.job.config_errors import line_error
+from sparsearch.job.config_errors import line_error, show
 from sparsearch.job.units import parse_duration
 from sparsearch.space import Budget, Level, level_grid
 
@@ -214,6 +214,13 @@ class DataConfig(Section):
         return self.spec
 
 
+class StartLevel(Section):
+    """One site of a warm start: the level's label, and its sparsity for spaces that lack the level."""
+
+    level: str = Field(min_length=1)
+    sparsity: Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
 class RunConfig(Section):
     """Where and how long it runs: nothing here changes the result."""
 
@@ -239,6 +246,7 @@ class JobConfig(Section):
     data: DataConfig = DataConfig()
     budget: dict[str, float | str]
     searcher: Named
+    warm_start: dict[str, StartLevel] | None = Field(default=None, min_length=1)
     supernet: LocalPath | None = None
     run: RunConfig
     seed: Seed = 0
@@ -259,6 +267,15 @@ class JobConfig(Section):
         if problems:
             raise line_error(*problems)
         return dict(sorted(value.items()))
+
+    @field_validator("warm_start", mode="before")
+    @classmethod
+    def _whole_start(cls, value: Any) -> Any:
+        """A mapping is what `load_config` makes of a path, and what a run folder's config holds."""
+        rows = value.values() if isinstance(value, dict) else [value]
+        if value is None or all(isinstance(row, dict) and row.keys() == {"level", "sparsity"} for row in rows):
+            return value
+        raise line_error(f": found {show(value)}; allowed: the path of a profile, such as RUN/profiles/best.json")
 
     @property
     def limits(self) -> Budget:

@@ -55,7 +55,11 @@ def comparison_table(rows: Sequence[ComparisonRow], objective: Objective) -> Tab
 
 def comparison_text(rows: Sequence[ComparisonRow], objective: Objective) -> str:
     """The table as aligned plain text lines, for a log or a pipe."""
-    heading, cells = comparison_cells(rows, objective)
+    return aligned(*comparison_cells(rows, objective))
+
+
+def aligned(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table as plain text lines, the first column to the left, the others to the right."""
     lines = [heading, *cells]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     return "\n".join(

@@ -12,6 +12,7 @@ import numpy as np
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
+from sparsearch.space.repair import uniform
 from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, SearchSpace
 
@@ -27,6 +28,7 @@ class Problem:
         tokens: tokens of one sequence.
         errors: `[sites, max levels]`, relative output error of each variant on the calibration panel; None
             where the supernet has none, `nan` where invalid.
+        start: a feasible allocation to start from, for searchers that take one (`Searcher.takes_start`).
     """
 
     space: SearchSpace
@@ -34,6 +36,11 @@ class Problem:
     sequences: int
     tokens: int
     errors: FloatArray | None = None
+    start: Allocation | None = None
+
+    def first(self) -> Allocation:
+        """`start`; where none is given, the uniform allocation."""
+        return uniform(self.space, self.limits) if self.start is None else self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,8 @@ class Searcher(ABC):
     options_type: ClassVar[type[Options]] = Options
     needs_errors: ClassVar[bool] = False
     """Whether it needs `Problem.errors`."""
+    takes_start: ClassVar[bool] = False
+    """Whether it starts from `Problem.start`, where there is one."""
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         self.problem = problem

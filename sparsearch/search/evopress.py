@@ -13,7 +13,6 @@ from sparsearch.search.base import Evaluate, Options, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer, positive_integers
 from sparsearch.search.moves import level_switch
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.repair import uniform
 from sparsearch.space.space import FloatArray
 
 ATTEMPTS = 100  # mutations in a row without a new offspring after which a generation goes on with fewer
@@ -57,15 +56,16 @@ class EvoPress(Searcher):
     """Evolutionary search of EvoPress: level switches, selection in stages on more and more sequences.
 
     Sieberling et al., "EvoPress: Towards Optimal Dynamic Model Compression via Evolutionary Search" (2024).
-    The parent starts uniform. Each generation makes distinct mutants of it by min(U{1,2,3}, U{1,2,3}) level
-    switches; each stage evaluates all candidates left on the same fresh random sequences and keeps the best;
-    the parent joins the last stage, whose winner is the next parent. Other than in the published code, levels
-    are absolute, so a switch is repaired to the budget (`moves.level_switch`), a mutant is never the parent
-    itself, and a stage that would let all its candidates through is skipped.
+    The parent starts uniform, or where the job's `warm_start` says. Each generation makes distinct mutants of it
+    by min(U{1,2,3}, U{1,2,3}) level switches; each stage evaluates all candidates left on the same fresh random
+    sequences and keeps the best; the parent joins the last stage, whose winner is the next parent. Other than in
+    the published code, levels are absolute, so a switch is repaired to the budget (`moves.level_switch`), a mutant
+    is never the parent itself, and a stage that would let all its candidates through is skipped.
     """
 
     name: ClassVar[str] = "evopress"
     options_type: ClassVar[type[Options]] = EvoPressOptions
+    takes_start: ClassVar[bool] = True
     options: EvoPressOptions
 
     @property
@@ -86,7 +86,7 @@ class EvoPress(Searcher):
 
     def steps(self) -> Steps:
         """One request a stage, until the generations are over or the parent has no mutants."""
-        parent = uniform(self.problem.space, self.problem.limits)
+        parent = self.problem.first()
         self.progress = Progress(0, self.options.generations, parent)
         for generation in range(1, self.options.generations + 1):
             offspring = self._offspring(parent)

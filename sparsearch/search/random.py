@@ -12,7 +12,7 @@ import numpy as np
 from sparsearch.search.base import Evaluate, Options, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.repair import repair, uniform
+from sparsearch.space.repair import repair
 
 BATCH = 16  # allocations in one request
 ATTEMPTS = 100  # draws in a row without a new allocation that end the search
@@ -23,9 +23,9 @@ class RandomOptions(Options):
     """Options of `random`.
 
     Attributes:
-        evaluations: allocations to evaluate, the uniform one included.
+        evaluations: allocations to evaluate, the first one (uniform, or the job's `warm_start`) included.
         sequences: of the panel, for each of them; all when left out.
-        radius: levels that a site may lie off its uniform level before repair; any level when left out.
+        radius: levels that a site may lie off its level in the first one before repair; any level when left out.
     """
 
     evaluations: int = 1000
@@ -40,10 +40,11 @@ class RandomOptions(Options):
 
 
 class RandomSearch(Searcher):
-    """Random allocations and the uniform one, all evaluated on the same sequences; the best mean wins."""
+    """Random allocations and a first one, uniform if none is given, on the same sequences; the best mean wins."""
 
     name: ClassVar[str] = "random"
     options_type: ClassVar[type[Options]] = RandomOptions
+    takes_start: ClassVar[bool] = True
     options: RandomOptions
 
     @property
@@ -68,12 +69,12 @@ class RandomSearch(Searcher):
             if best is None or means[winner] < least:
                 best, least = batch[winner], means[winner]
             self.progress = Progress(done, self.options.evaluations, best)
-        assert best is not None, "the uniform allocation is always evaluated"
+        assert best is not None, "the first allocation is always evaluated"
         return best
 
     def _distinct(self) -> Iterator[Allocation]:
-        """The uniform allocation, then random ones, until no new one turns up."""
-        center = uniform(self.problem.space, self.problem.limits)
+        """The first allocation, then random ones, until no new one turns up."""
+        center = self.problem.first()
         seen = {center}
         yield center
         failures = 0

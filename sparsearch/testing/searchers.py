@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from sparsearch.errors import InfeasibleBudgetError
 from sparsearch.search.base import Answer, Evaluate, Problem, Progress, Request, Searcher
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
-from sparsearch.space.repair import uniform
+from sparsearch.space.repair import repair, uniform
 from sparsearch.testing.problems import SyntheticProblem, quadratic_problem
 
 MOST_REQUESTS = 10_000
@@ -189,6 +189,19 @@ class SearcherConformance:
         requests = drive(searcher, synthetic).requests
         spent = sum(request.forwards for request in requests)
         assert announced is None or spent <= announced
+
+    def test_a_start_is_evaluated_or_stood_by(self) -> None:
+        """A searcher that takes a start begins there; to one that does not it makes no difference."""
+        synthetic = quadratic_problem(noise=0.3)
+        problem = synthetic.problem
+        rng = np.random.default_rng(0)
+        start = repair(problem.space, problem.limits, rng.integers(0, problem.space.counts), rng)
+        searcher = self.make(replace(problem, start=start), 0)
+        run = drive(searcher, synthetic)
+        if searcher.takes_start:
+            assert start in run.allocations
+        else:
+            assert run.requests == drive(self.make(problem, 0), synthetic).requests
 
     def test_infeasible_budget_is_refused_before_any_work(self) -> None:
         """No searcher is ever made for a budget that cannot be met."""

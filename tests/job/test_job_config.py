@@ -123,7 +123,7 @@ def test_ranges_of_levels_are_exact():
         (
             {"serch": 1},
             "serch: unknown key; allowed: budget, data, model, objective, run, searcher, seed, space, "
-            "supernet (did you mean 'searcher'?)",
+            "supernet, warm_start (did you mean 'searcher'?)",
         ),
         (
             {"objective": {"panel": {"serch": 3}}},

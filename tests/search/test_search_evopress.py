@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from sparsearch.search import check_searcher, evopress, make_searcher
 from sparsearch.space import Allocation, Budget
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
+from sparsearch.testing.problems import SyntheticProblem
 from sparsearch.testing.searchers import drive
 
 SMALL = {"generations": 6, "offspring": 12, "survivors": [4, 2, 1], "tokens": [128, 512, 4096]}
@@ -129,3 +131,17 @@ def test_bad_options_are_named(options, message):
 def test_one_stage_may_be_given_without_lists():
     options = check_searcher("evopress", {"survivors": 1, "tokens": 8192})
     assert (options.survivors, options.tokens) == ((1,), (8192,))
+
+
+def test_a_start_is_the_first_parent():
+    synthetic = quadratic_problem(noise=0.5)
+    problem = synthetic.problem
+    start = drive(small(synthetic, seed=7), synthetic).best
+    assert start != uniform(problem.space, problem.limits)
+    warm = SyntheticProblem(
+        replace(problem, start=start), synthetic.errors, synthetic.weights, synthetic.mixing, synthetic.interaction
+    )
+    run = drive(small(warm), warm)
+    assert start not in run.requests[0].allocations
+    assert run.requests[2].allocations[-1] == start
+    assert run.progress[1].incumbent == start
