@@ -24,9 +24,14 @@ from sparsearch.search.base import (
     Steps,
     make_options,
 )
+from sparsearch.search.equilibrium import Equilibrium
 from sparsearch.search.evopress import EvoPress
+from sparsearch.search.greedy import Greedy
+from sparsearch.search.knapsack import Knapsack
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
+from sparsearch.search.rd import RateDistortion
+from sparsearch.search.spdy import SPDY
 from sparsearch.seeds import spawn
 
 __all__ = [
@@ -55,6 +60,11 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "random": RandomSearch,
     "evopress": EvoPress,
     "quadratic": Quadratic,
+    "knapsack": Knapsack,
+    "rd": RateDistortion,
+    "spdy": SPDY,
+    "greedy": Greedy,
+    "equilibrium": Equilibrium,
 }
 """All searchers that a job file may name."""
 
