@@ -24,10 +24,15 @@ from sparsearch.search.base import (
     Steps,
     make_options,
 )
+from sparsearch.search.equilibrium import Equilibrium
 from sparsearch.search.evopress import EvoPress
 from sparsearch.search.gp import GP
+from sparsearch.search.greedy import Greedy
+from sparsearch.search.knapsack import Knapsack
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
+from sparsearch.search.rd import RateDistortion
+from sparsearch.search.spdy import SPDY
 from sparsearch.search.tpe import TPE
 from sparsearch.seeds import spawn
 
@@ -59,6 +64,11 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,
+    "knapsack": Knapsack,
+    "rd": RateDistortion,
+    "spdy": SPDY,
+    "greedy": Greedy,
+    "equilibrium": Equilibrium,
 }
 """All searchers that a job file may name."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sparsearch.errors import ConfigError
+from sparsearch.errors import ConfigError, did_you_mean
 
 
 def positive_integer(option: str, value: Any) -> int:
@@ -28,3 +29,14 @@ def positive_integers(option: str, values: Any) -> tuple[int, ...]:
     if not listed:
         raise ConfigError(f"searcher.{option}: the list is empty; give at least one positive integer")
     return tuple(positive_integer(option, value) for value in listed)
+
+
+def one_of(option: str, value: Any, allowed: Sequence[str]) -> str:
+    """`value` as one of the names `allowed`.
+
+    Raises:
+        ConfigError: it is something else; the message names `searcher.OPTION`.
+    """
+    if value not in allowed:
+        raise ConfigError(f"searcher.{option}: {value!r} is no choice; {did_you_mean(str(value), allowed)}")
+    return str(value)

@@ -28,6 +28,11 @@ class TestRandomNearUniform(SearcherConformance):
         return make_searcher("random", {"evaluations": 40, "radius": 2}, problem, seed)
 
 
+class TestRandomStratified(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("random", {"evaluations": 40, "stratified": True}, problem, seed)
+
+
 class TestEvoPress(SearcherConformance):
     def make(self, problem, seed):
         options = {"generations": 5, "offspring": 12, "survivors": [4, 2, 1], "tokens": [128, 512, 4096]}
@@ -67,3 +72,69 @@ class TestTPEOnFisherCosts(SearcherConformance):
 class TestGP(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("gp", {"trials": 14, "basis": "curve", "coefficients": 1}, problem, seed)
+
+
+class TestKnapsackLayerErrors(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("knapsack", {"curves": "layer_error"}, problem, seed)
+
+
+class TestKnapsackFisher(TestFisher):
+    def make(self, problem, seed):
+        return make_searcher("knapsack", {"curves": "fisher", "sequences": 8}, problem, seed)
+
+    def make_wide(self, problem):
+        return make_searcher("knapsack", {"curves": "fisher", "sequences": 4000}, problem, 0)
+
+
+class TestKnapsackOneAtATime(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("knapsack", {"curves": "one_at_a_time", "sequences": 4}, problem, seed)
+
+
+class TestRateDistortion(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("rd", {"sequences": 4}, problem, seed)
+
+
+class TestRateDistortionWorst(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("rd", {"sequences": 4, "distortion": "worst"}, problem, seed)
+
+
+class TestSPDY(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("spdy", {"vectors": 10, "patience": 3, "sequences": 4}, problem, seed)
+
+
+class TestSPDYLevels(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"prior": "levels", "vectors": 5, "patience": 2, "sequences": 4}
+        return make_searcher("spdy", options, problem, seed)
+
+
+class TestGreedyForward(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("greedy", {"sequences": 4}, problem, seed)
+
+
+class TestGreedyBackward(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("greedy", {"direction": "backward", "sequences": 4}, problem, seed)
+
+
+class TestEquilibrium(SearcherConformance):
+    off_budget = True
+
+    def make(self, problem, seed):
+        return make_searcher("equilibrium", {"rounds": 3, "sequences": 4}, problem, seed)
