@@ -78,7 +78,7 @@ class Sensitivity:
         objective = evaluator.objectives[0]
         teacher = None if evaluator.teacher is None else evaluator.teacher.outputs(rows, batch)
         contraction = _Contraction(evaluator.switcher, len(rows))
-        with torch.enable_grad(), contraction.hooked(evaluator), _differentiable_input(evaluator.model.blocks[0]):
+        with torch.enable_grad(), contraction.hooked(evaluator), differentiable_input(evaluator.model.blocks[0]):
             hidden = evaluator.runner.run(batch).hidden
             assert hidden is not None
             student = StudentOutputs(evaluator.runner, hidden, batch)
@@ -155,7 +155,7 @@ class _Contraction:
 
 
 @contextmanager
-def _differentiable_input(block: nn.Module) -> Iterator[None]:
+def differentiable_input(block: nn.Module) -> Iterator[None]:
     """Starts the graph at the first block's input; no parameter needs a gradient for that."""
 
     def start(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sparsearch.errors import ConfigError
@@ -28,3 +29,16 @@ def positive_integers(option: str, values: Any) -> tuple[int, ...]:
     if not listed:
         raise ConfigError(f"searcher.{option}: the list is empty; give at least one positive integer")
     return tuple(positive_integer(option, value) for value in listed)
+
+
+def number(option: str, value: Any, least: float, most: float = math.inf) -> float:
+    """`value` as a number from `least` to `most`.
+
+    Raises:
+        ConfigError: it is something else; the message names `searcher.OPTION`.
+    """
+    fits = not isinstance(value, bool) and isinstance(value, int | float) and least <= value <= most
+    if not fits or math.isinf(value):
+        allowed = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+        raise ConfigError(f"searcher.{option}: {value!r} is not allowed; give a number {allowed}")
+    return float(value)
