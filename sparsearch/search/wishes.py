@@ -75,19 +75,19 @@ def _least(
 
     `family` must grow with t; where not even `family(high)` meets them it is taken, and the projection decides.
     """
-    sparsest = np.nanmax(space.sparsities, axis=1)
+    grids = [row[:count] for row, count in zip(space.sparsities, space.counts, strict=True)]
+    sparsest = np.array([grid[-1] for grid in grids])
     for _ in range(STEPS):
         middle = (low + high) / 2
-        met = _met(space, limits, np.clip(family(middle), 0, sparsest))
-        low, high = (low, middle) if met else (middle, high)
+        spent = _spent(grids, limits, np.clip(family(middle), 0, sparsest))
+        low, high = (low, middle) if (spent <= limits.bounds).all() else (middle, high)
     return np.clip(family(high), 0, sparsest)
 
 
-def _met(space: SearchSpace, limits: Limits, sparsities: FloatArray) -> bool:
-    """Whether `sparsities` `[sites]` meet `limits`, costs between levels interpolated."""
-    spent = np.zeros(len(limits.bounds))
-    table = space.sparsities
-    for site, count in enumerate(space.counts):
-        grid = table[site, :count]
-        spent += [np.interp(sparsities[site], grid, costs[site, :count]) for costs in limits.costs]
-    return bool((spent <= limits.bounds).all())
+def _spent(grids: list[FloatArray], limits: Limits, sparsities: FloatArray) -> FloatArray:
+    """What `sparsities` `[sites]` cost `[R]`, interpolated between the levels of each site's grid."""
+    tables = [
+        [np.interp(sparsity, grid, costs[site, : len(grid)]) for costs in limits.costs]
+        for site, (sparsity, grid) in enumerate(zip(sparsities, grids, strict=True))
+    ]
+    return np.sum(tables, axis=0)

@@ -22,7 +22,7 @@ class BestAllocatorOptions(Options):
         sequences: of the panel that every allocation is evaluated on.
     """
 
-    sequences: int = 64
+    sequences: int = 32
 
     def __post_init__(self) -> None:
         positive_integer("sequences", self.sequences)

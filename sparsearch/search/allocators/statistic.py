@@ -20,7 +20,7 @@ class TextOptions(Options):
         sequences: of the search panel that the statistic is taken from.
     """
 
-    sequences: int = 32
+    sequences: int = 16
 
     def __post_init__(self) -> None:
         positive_integer("sequences", self.sequences)
