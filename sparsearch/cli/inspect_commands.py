@@ -141,7 +141,7 @@ def _rows(kind: Kind) -> list[dict[str, Any]]:
     if kind in (Kind.searchers, Kind.allocators):
         from sparsearch.search import describe_searchers
 
-        return [row for row in describe_searchers() if row["evaluates"] == (kind is Kind.searchers)]
+        return [row for row in describe_searchers() if kind is Kind.searchers or not row["evaluates"]]
     if kind is Kind.pruners:
         from sparsearch.pruning import describe_pruners
 

@@ -33,7 +33,7 @@ def site_gradients(
     """
     handles = []
     for index, module in watched:
-        handles.append(module.register_forward_pre_hook(_start))
+        handles.append(module.register_forward_pre_hook(start_graph))
         handles.append(module.register_forward_hook(_watch(index, sequences, dtype, receive)))
     try:
         yield
@@ -42,7 +42,8 @@ def site_gradients(
             handle.remove()
 
 
-def _start(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+def start_graph(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """A forward pre-hook: starts a graph at a module's input, where none has come there yet."""
     if not torch.is_grad_enabled() or args[0].requires_grad:
         return None
     return (args[0].detach().requires_grad_(), *args[1:])

@@ -1,4 +1,4 @@
-"""The held-out comparison of what a job found with the dense model, uniform and the best allocator."""
+"""The held-out comparison of what a job found with the dense model and the allocators."""
 
 from __future__ import annotations
 

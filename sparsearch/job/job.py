@@ -13,6 +13,7 @@ from typing import Any
 
 import sparsearch
 from sparsearch.evaluation.evaluator import Evaluator, Spent
+from sparsearch.job.baselines import allocator_rows
 from sparsearch.job.comparison import Candidate, compare, curve
 from sparsearch.job.config import JobConfig, load_config, parse_config
 from sparsearch.job.events import Announcer, Listener, silent
@@ -24,7 +25,7 @@ from sparsearch.job.plan import Plan, check_disk, make_plan
 from sparsearch.job.prepare import Prepared, prepare
 from sparsearch.job.stop import StopRequest
 from sparsearch.model.panel import Panel
-from sparsearch.search import ALLOCATORS, SEARCHERS, Progress, make_searcher
+from sparsearch.search import Progress
 from sparsearch.space import Allocation, Profile
 from sparsearch.space.repair import uniform
 from sparsearch.supernet import Supernet, Switcher, build_supernet
@@ -204,8 +205,9 @@ class _Running:
         cost = self.journal.fact("search_cost")
         if cost is None:
             cost = asdict(self.journal.totals().get("search", Totals()))
-            cost["forward_tokens"] += loop.sensitivities.forward_tokens
-            cost["seconds"] += loop.sensitivities.seconds
+            for paid in (loop.sensitivities, loop.statistics):
+                cost["forward_tokens"] += paid.forward_tokens
+                cost["seconds"] += paid.seconds
             self.journal.set_fact("search_cost", cost)
         return Totals(**cost)
 
@@ -219,14 +221,14 @@ class _Running:
     ) -> Profile:
         prepared, seed = self.prepared, self.prepared.config.seed
         self.announce.progress("compare", 0, 2)
-        allocator = self._best_allocator(evaluations, switcher.supernet)
+        allocators = allocator_rows(prepared.problem(switcher.supernet), evaluations, seed)
         heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
         level = uniform(prepared.space, prepared.limits)
         found = Candidate(f"searched: {loop.searcher.name}", best, cost.seconds, cost.forward_tokens)
         candidates = [
             Candidate("dense", prepared.space.dense()),
             Candidate("uniform", level),
-            allocator,
+            *allocators,
             found,
         ]
         comparison = compare(candidates, heldout, prepared.space, seed)
@@ -237,22 +239,6 @@ class _Running:
         self.journal.set_fact("found", list(best.levels))
         self.announce.progress("compare", 2, 2)
         return self._write_profiles(comparison, best, level, loop)
-
-    def _best_allocator(self, evaluations: JournaledEvaluations, supernet: Supernet) -> Candidate:
-        """The allocator whose allocation is best on the whole search panel; held-out text plays no part."""
-        prepared = self.prepared
-        problem = prepared.problem(supernet)
-        found: dict[str, Allocation] = {}
-        for name in ALLOCATORS:
-            if SEARCHERS[name].needs_errors and problem.errors is None:
-                continue
-            allocator = make_searcher(name, {}, problem, prepared.config.seed)
-            assert allocator.ask() is None
-            found[name] = allocator.best
-        sequences = tuple(range(len(prepared.panels.search)))
-        means = evaluations.values(tuple(found.values()), sequences).mean(axis=1)
-        name = list(found)[int(means.argmin())]
-        return Candidate(f"best allocator: {name}", found[name])
 
     def _write_profiles(
         self, comparison: dict[str, Any], best: Allocation, level: Allocation, loop: SearchLoop

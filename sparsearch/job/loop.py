@@ -10,8 +10,9 @@ import numpy as np
 
 from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.job.journal import Journal
+from sparsearch.job.measuring import JournaledStatistics
 from sparsearch.job.sensing import JournaledSensitivities, teach
-from sparsearch.search import Answer, Evaluate, Progress, Request, Searcher
+from sparsearch.search import Answer, Evaluate, Measure, Progress, Request, Searcher
 from sparsearch.space import Allocation
 from sparsearch.space.space import FloatArray
 
@@ -102,21 +103,24 @@ class SearchLoop:
     def __post_init__(self) -> None:
         paid = self.evaluations
         self.sensitivities = JournaledSensitivities(paid.evaluator, paid.journal, paid.check)
+        self.statistics = JournaledStatistics(paid.evaluator, paid.journal, paid.check)
         self._asked: dict[Allocation, set[int]] = {}
 
     def run(self) -> Allocation:
         """The searcher's final allocation."""
         while (request := self._ask()) is not None:
-            if isinstance(request, Evaluate):
-                answer: Answer = self.evaluations.values(request.allocations, request.sequences)
-            else:
-                answer = self.sensitivities.at(request)
+            answer = self._answer(request)
             self._count(request)
             self._tell(answer)
             self._note(self.searcher.progress.incumbent)
             self.report(self.searcher.progress, self.tokens)
         self._note(self.searcher.best)
         return self.searcher.best
+
+    def _answer(self, request: Request) -> Answer:
+        if isinstance(request, Evaluate):
+            return self.evaluations.values(request.allocations, request.sequences)
+        return self.statistics.of(request) if isinstance(request, Measure) else self.sensitivities.at(request)
 
     def _ask(self) -> Request | None:
         begun = time.perf_counter()

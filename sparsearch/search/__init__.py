@@ -8,13 +8,12 @@ from typing import Any
 
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.search.allocators import Allocator
-from sparsearch.search.allocators.erk import ERK
-from sparsearch.search.allocators.fisher import Fisher
-from sparsearch.search.allocators.layer_error import LayerError
-from sparsearch.search.allocators.uniform import Uniform
+from sparsearch.search.allocators.best import BestAllocator
+from sparsearch.search.allocators.registry import BY_NAME
 from sparsearch.search.base import (
     Answer,
     Evaluate,
+    Measure,
     Options,
     Problem,
     Progress,
@@ -42,6 +41,7 @@ __all__ = [
     "Allocator",
     "Answer",
     "Evaluate",
+    "Measure",
     "Options",
     "Problem",
     "Progress",
@@ -55,10 +55,8 @@ __all__ = [
 ]
 
 SEARCHERS: dict[str, type[Searcher]] = {
-    "uniform": Uniform,
-    "erk": ERK,
-    "layer_error": LayerError,
-    "fisher": Fisher,
+    **BY_NAME,
+    "best_allocator": BestAllocator,
     "random": RandomSearch,
     "evopress": EvoPress,
     "quadratic": Quadratic,
@@ -72,8 +70,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
 }
 """All searchers that a job file may name."""
 
-ALLOCATORS: tuple[str, ...] = tuple(name for name, kind in SEARCHERS.items() if issubclass(kind, Allocator))
-"""Names of those that need no evaluations."""
+ALLOCATORS: tuple[str, ...] = tuple(BY_NAME)
+"""Names of those that need no evaluations, but at most statistics of the dense model."""
 
 
 def check_searcher(name: str, options: dict[str, Any]) -> Options:
@@ -104,7 +102,7 @@ def describe_searchers() -> list[dict[str, Any]]:
             "name": name,
             "summary": (inspect.getdoc(searcher) or "").partition("\n")[0],
             "options": {field.name: _plain(field.default) for field in fields(searcher.options_type)},
-            "evaluates": not issubclass(searcher, Allocator),
+            "evaluates": name not in BY_NAME,
         }
         for name, searcher in SEARCHERS.items()
     ]

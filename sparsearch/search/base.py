@@ -15,6 +15,7 @@ from sparsearch.space.budget import Limits
 from sparsearch.space.repair import uniform
 from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, SearchSpace
+from sparsearch.space.statistics import STATISTICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,30 @@ class Sense:
         return len(self.sequences) * (1 + 2 * (int(self.gradient) + self.draws))
 
 
-Request = Evaluate | Sense
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Asks for a statistic of the dense model, one of `sparsearch.space.statistics.STATISTICS`.
+
+    The answer is a float64 array `[sites]` or `[sites, max levels]`, as the statistic says.
+
+    Attributes:
+        sequences: of the panel; empty where the weights alone are looked at.
+        parameters: names and values of the formula's own, sorted by name.
+        passes: forwards of each sequence that it takes, a backward counted as two.
+    """
+
+    statistic: str
+    sequences: tuple[int, ...] = ()
+    parameters: tuple[tuple[str, float], ...] = ()
+    passes: int = 0
+
+    @property
+    def forwards(self) -> int:
+        """Cost in forwards of one sequence, a backward counted as two."""
+        return self.passes * len(self.sequences)
+
+
+Request = Evaluate | Sense | Measure
 Answer = FloatArray | Sensitivities
 
 
@@ -100,7 +124,7 @@ class Progress:
 
 
 Steps = Generator[Request, Any, Allocation]
-"""Yields requests and is sent the answer of each: an array for `Evaluate`, `Sensitivities` for `Sense`."""
+"""Yields requests and is sent the answer of each: `Sensitivities` for `Sense`, an array for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +169,7 @@ class Searcher(ABC):
         return self._asked
 
     def tell(self, answer: Answer) -> None:
-        """Answers the pending request: `[allocations, sequences]` values, or sensitivities.
+        """Answers the pending request: `[allocations, sequences]` values, sensitivities, or a statistic.
 
         Raises:
             ValueError: nothing was asked, or the answer is not of the kind or shape that was.
@@ -181,6 +205,8 @@ def _shapes(request: Request, space: SearchSpace) -> tuple[object, ...]:
     """Shape of the answer to `request`, of both tables for sensitivities."""
     if isinstance(request, Evaluate):
         return len(request.allocations), len(request.sequences)
+    if isinstance(request, Measure):
+        return STATISTICS[request.statistic].shape(space)
     count, tail = len(request.sequences), space.valid.shape
     gradient = (count, *tail) if request.gradient else None
     return gradient, (count * request.draws, *tail) if request.draws else None

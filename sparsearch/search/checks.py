@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,3 +41,16 @@ def one_of(option: str, value: Any, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ConfigError(f"searcher.{option}: {value!r} is no choice; {did_you_mean(str(value), allowed)}")
     return str(value)
+
+
+def number(option: str, value: Any, least: float, most: float = math.inf) -> float:
+    """`value` as a number from `least` to `most`.
+
+    Raises:
+        ConfigError: it is something else; the message names `searcher.OPTION`.
+    """
+    fits = not isinstance(value, bool) and isinstance(value, int | float) and least <= value <= most
+    if not fits or math.isinf(value):
+        allowed = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+        raise ConfigError(f"searcher.{option}: {value!r} is not allowed; give a number {allowed}")
+    return float(value)

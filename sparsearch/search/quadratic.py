@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sparsearch.errors import ConfigError
 from sparsearch.search.allocators.fisher import fisher_start
 from sparsearch.search.base import Evaluate, Options, Progress, Request, Searcher, Sense, Steps
-from sparsearch.search.checks import positive_integer
+from sparsearch.search.checks import number, positive_integer
 from sparsearch.search.surrogate import Surrogate, within
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import cheapest
@@ -52,10 +51,8 @@ class QuadraticOptions(Options):
     def __post_init__(self) -> None:
         for option in ("start", "sequences", "most", "radius", "redraws", "patience"):
             positive_integer(option, getattr(self, option))
-        if not 0 <= self.fading <= 1:
-            raise ConfigError(f"searcher.fading: {self.fading!r} is not allowed; give a number from 0 to 1")
-        if not self.caution >= 0:
-            raise ConfigError(f"searcher.caution: {self.caution!r} is not allowed; give a number from 0 on")
+        number("fading", self.fading, 0, 1)
+        number("caution", self.caution, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,8 @@ class Quadratic(Searcher):
     from bootstrapped predictions are added, and what was sensed here already still counts in full. When `patience`
     rounds at full size gained nothing, no gain can be told from 0, and it stops.
 
+    A job's `warm_start` takes the place of the Fisher start.
+
     Costs 3 forwards of each sequence of the start, and for n sequences a round 5 n to sense (a backward counts
     two) and up to 5 n to compare; a few tens of milliseconds to seconds of its own a round.
 
@@ -102,6 +101,7 @@ class Quadratic(Searcher):
 
     name: ClassVar[str] = "quadratic"
     options_type: ClassVar[type[Options]] = QuadraticOptions
+    takes_start: ClassVar[bool] = True
     options: QuadraticOptions
 
     def steps(self) -> Steps:
@@ -174,8 +174,9 @@ class Quadratic(Searcher):
         return max(min(size, self.problem.sequences // 2), 1)
 
     def _draw(self, size: int) -> tuple[int, ...]:
-        """Random sequences of the panel."""
-        return tuple(sorted(self.rng.choice(self.problem.sequences, size=size, replace=False).tolist()))
+        """Random sequences of the panel, all if it has no more."""
+        count = min(size, self.problem.sequences)
+        return tuple(sorted(self.rng.choice(self.problem.sequences, size=count, replace=False).tolist()))
 
 
 def _decisive(values: FloatArray) -> int | None:

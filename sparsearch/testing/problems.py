@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsearch.model.site import Site
-from sparsearch.search.base import Answer, Problem, Request, Sense
+from sparsearch.search.base import Answer, Measure, Problem, Request, Sense
 from sparsearch.seeds import spawn
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
@@ -16,6 +16,7 @@ from sparsearch.space.level import level_grid
 from sparsearch.space.repair import cheapest
 from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, linear_space
+from sparsearch.space.statistics import STATISTICS
 
 GROUPED_QUERY_BLOCK: Mapping[str, tuple[int, int]] = {
     "self_attn.q_proj": (32, 32),
@@ -60,7 +61,10 @@ class SyntheticProblem:
         """The answer to a searcher's request; read-only, as the journal's answers may be shared."""
         if isinstance(request, Sense):
             return self.sensitivities(request)
-        values = self.values(request.allocations, request.sequences)
+        if isinstance(request, Measure):
+            values = self.statistic(request.statistic)
+        else:
+            values = self.values(request.allocations, request.sequences)
         values.setflags(write=False)
         return values
 
@@ -82,6 +86,14 @@ class SyntheticProblem:
             gradient.astype(np.float32) if request.gradient else None,
             features.astype(np.float32) if request.draws else None,
         )
+
+    def statistic(self, name: str) -> FloatArray:
+        """Made-up numbers above 0 of the shape that the statistic has; costs of levels grow with the level."""
+        space = self.problem.space
+        draws = np.exp(spawn(0, "statistic", name).normal(size=STATISTICS[name].shape(space)))
+        if draws.ndim == 1:
+            return draws
+        return np.where(space.valid, np.nan_to_num(space.sparsities) * draws.cumsum(axis=1), 0.0)
 
     def mean(self, allocation: Allocation) -> float:
         """The objective over the whole panel: what a searcher is to minimise."""

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import InfeasibleBudgetError
-from sparsearch.search.base import Answer, Evaluate, Problem, Progress, Request, Searcher
+from sparsearch.search.base import Answer, Evaluate, Measure, Problem, Progress, Request, Searcher
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.space.repair import repair, uniform
+from sparsearch.space.statistics import STATISTICS
 from sparsearch.testing.problems import SyntheticProblem, quadratic_problem
 
 MOST_REQUESTS = 10_000
@@ -122,15 +123,22 @@ class SearcherConformance:
             problem.space.check(allocation)
             assert problem.limits.met(allocation)
         for request in run.requests:
-            for allocation in request.allocations:
+            for allocation in () if isinstance(request, Measure) else request.allocations:
                 problem.space.check(allocation)
 
     @every_problem
     def test_requests_are_sound(self, synthetic: SyntheticProblem) -> None:
-        """A request names distinct allocations and distinct sequences of the panel, at least one of each."""
+        """A request names distinct allocations and distinct sequences of the panel, at least one of each.
+
+        Statistics are known ones and need no allocation, and of the weights alone no sequence either.
+        """
         for request in drive(self.make(synthetic.problem, 0), synthetic).requests:
-            assert request.allocations and request.sequences
-            assert len(set(request.allocations)) == len(request.allocations), "an allocation is asked twice"
+            if isinstance(request, Measure):
+                assert request.passes == STATISTICS[request.statistic].passes(synthetic.problem.space)
+                assert bool(request.sequences) == bool(request.passes)
+            else:
+                assert request.allocations and request.sequences
+                assert len(set(request.allocations)) == len(request.allocations), "an allocation is asked twice"
             assert len(set(request.sequences)) == len(request.sequences), "a sequence is asked twice"
             assert all(type(index) is int for index in request.sequences), "numpy integers are not JSON-able"
             assert set(request.sequences) <= set(range(synthetic.problem.sequences))
@@ -178,7 +186,7 @@ class SearcherConformance:
         request = searcher.ask()
         if request is not None:
             with pytest.raises(ValueError):
-                searcher.tell(np.zeros((len(request.allocations) + 1, len(request.sequences) + 1)))
+                searcher.tell(np.zeros((1, 1, 1)))
             with pytest.raises(ValueError):
                 _ = searcher.best
             assert searcher.ask() == request
@@ -227,7 +235,7 @@ class SearcherConformance:
         searcher = self.make(synthetic.problem, 0)
         run = drive(searcher, synthetic)
         assert run.best is not None
-        if run.requests:
+        if not all(isinstance(request, Measure) for request in run.requests):
             level = uniform(synthetic.problem.space, synthetic.problem.limits)
             assert synthetic.mean(run.best) <= synthetic.mean(level) * (1 + 1e-12)
 

@@ -1,21 +1,23 @@
-from sparsearch.search import make_searcher
+import pytest
+
+from sparsearch.search import ALLOCATORS, make_searcher
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import SearcherConformance, drive
 
 
-class TestUniform(SearcherConformance):
+@pytest.mark.parametrize("name", [name for name in ALLOCATORS if name != "fisher"])
+class TestAllocators(SearcherConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, name):
+        self.name = name
+
     def make(self, problem, seed):
-        return make_searcher("uniform", {}, problem, seed)
+        return make_searcher(self.name, {}, problem, seed)
 
 
-class TestERK(SearcherConformance):
+class TestBestAllocator(SearcherConformance):
     def make(self, problem, seed):
-        return make_searcher("erk", {}, problem, seed)
-
-
-class TestLayerError(SearcherConformance):
-    def make(self, problem, seed):
-        return make_searcher("layer_error", {}, problem, seed)
+        return make_searcher("best_allocator", {"sequences": 4}, problem, seed)
 
 
 class TestRandom(SearcherConformance):

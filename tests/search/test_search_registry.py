@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import ALLOCATORS, SEARCHERS, check_searcher, describe_searchers, make_searcher
+from sparsearch.search import ALLOCATORS, SEARCHERS, Evaluate, check_searcher, describe_searchers, make_searcher
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
@@ -19,15 +19,14 @@ def test_unknown_searcher_gets_a_suggestion():
         check_searcher("evopres", {})
 
 
-def test_allocators_take_no_options_and_ask_nothing():
+def test_allocators_evaluate_nothing():
     with pytest.raises(ConfigError, match=r"searcher\.generations: uniform has no such option; it has no options"):
         check_searcher("uniform", {"generations": 5})
-    problem = quadratic_problem().problem
+    synthetic = quadratic_problem(blocks=1)
     for name in ALLOCATORS:
-        searcher = make_searcher(name, {}, problem, 0)
-        assert searcher.ask() is None
-        assert searcher.evaluations == 0
-        assert problem.limits.met(searcher.best)
+        run = drive(make_searcher(name, {}, synthetic.problem, 0), synthetic)
+        assert len(run.requests) <= 1
+        assert not any(isinstance(request, Evaluate) for request in run.requests)
 
 
 def test_descriptions_are_json_and_complete():

@@ -1,4 +1,4 @@
-"""Allocators: searchers that need no evaluations. One file each."""
+"""Allocators: searchers that need no evaluations, but at most statistics of the dense model. One file each."""
 
 from __future__ import annotations
 
