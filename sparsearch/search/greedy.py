@@ -183,7 +183,7 @@ def additions(limits: Limits, levels: IntArray) -> tuple[FloatArray, BoolArray]:
     now = limits.costs[:, np.arange(len(levels)), levels]
     added = limits.costs - now[:, :, None]
     shares = np.maximum(added, 0.0) / np.maximum(room, 1e-300)[:, None, None]
-    fits: BoolArray = (added <= room[:, None, None]).all(axis=0)
+    fits = np.logical_and.reduce(added <= room[:, None, None], axis=0)
     return np.maximum(shares.sum(axis=0), 1e-12), fits
 
 

@@ -106,11 +106,9 @@ class Quadratic(Searcher):
 
     def steps(self) -> Steps:
         """Start, then rounds until nothing is gained."""
-        start = self._draw(min(self.options.start, self.problem.sequences))
         surrogate = Surrogate(self.options.fading)
-        state = State(
-            (yield from fisher_start(self, start)), self._fitting(self.options.sequences), self.options.radius
-        )
+        start = self.problem.start or (yield from fisher_start(self, self._draw(self.options.start)))
+        state = State(start, self._fitting(self.options.sequences), self.options.radius)
         self.progress = Progress(0, 1, state.current)
         rounds = 0
         while state.failures < self.options.patience:
