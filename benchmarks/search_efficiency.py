@@ -48,9 +48,9 @@ ELSEWHERE = 0.05
 """Share of its time that may go elsewhere than into forwards, backwards and its inner problem."""
 
 
-def searchers(factor: float, quick: bool) -> dict[str, tuple[str, dict[str, Any]]]:
+def searchers(factor: float, quick: bool, generations: int = 400) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name in the table to searcher and options."""
-    generations = 3 if quick else 400
+    generations = 3 if quick else generations
     default = {"generations": generations, "offspring": 64 if not quick else 8, "survivors": [8, 2, 1]}
     fast = {"generations": generations, "offspring": 16 if not quick else 4, "survivors": [1, 1]}
     return {
@@ -173,6 +173,9 @@ def main() -> None:
     parser.add_argument(
         "--factor", type=float, default=32, help="published tokens are divided by it (default %(default)s)"
     )
+    parser.add_argument(
+        "--generations", type=int, default=400, help="where EvoPress's schedules are cut off (default %(default)s)"
+    )
     parser.add_argument("--only", nargs="+", help="these searchers alone")
     parser.add_argument(
         "--work", type=Path, default=WORK, help="folder of journals and supernets (default %(default)s)"
@@ -190,7 +193,7 @@ def main() -> None:
             supernet = build_supernet(
                 prepared.model, prepared.build_plan, given.work / "supernets" / prepared.fingerprint
             )
-            for label, (kind, options) in searchers(given.factor, given.quick).items():
+            for label, (kind, options) in searchers(given.factor, given.quick, given.generations).items():
                 for seed in range(seeds) if not given.only or label in given.only else ():
                     results.append(run(prepared, supernet, label, kind, options, seed, given.work))
                     print(json.dumps({k: v for k, v in results[-1].__dict__.items() if k != "curve"}), flush=True)
