@@ -56,7 +56,7 @@ def owl(importance, band, sparsity=0.6):
 )
 def test_bands_are_those_of_owl(name, sign, band):
     check(answered(name, np.repeat(DRAWN, 2)), owl(sign * DRAWN, band))
-    check(answered(name, np.repeat(DRAWN, 2), band=0.3), owl(sign * DRAWN, 0.3))
+    check(answered(name, np.repeat(DRAWN, 2), band=0.2), owl(sign * DRAWN, 0.2))
 
 
 def test_dlp_importance_is_one_minus_the_share_of_the_sum():
