@@ -13,6 +13,7 @@ from sparsearch.job.journal import Journal
 from sparsearch.job.loop import JournaledEvaluations, SearchLoop
 from sparsearch.job.prepare import prepare
 from sparsearch.space import Allocation
+from sparsearch.space.statistics import STATISTICS
 from sparsearch.supernet import Switcher, build_supernet
 
 
@@ -117,6 +118,26 @@ def test_a_searcher_with_sensitivities_is_resumed_as_exactly(tmp_path, tiny_llam
                 break
     rows, arrays = contents(tmp_path / "whole")
     assert len(arrays) >= 2
+    assert contents(tmp_path / "killed") == (rows, arrays)
+
+
+def test_searchers_with_statistics_are_resumed_as_exactly(tmp_path, tiny_llama_folder):
+    """Of all kinds, as the best allocator asks for every statistic in turn."""
+    job = Job(tmp_path, tiny_llama_folder, searcher={"name": "best_allocator", "sequences": 4})
+    with Journal.create_or_open(tmp_path / "whole") as journal:
+        whole = job.search(journal)
+    assert whole.statistics.forward_tokens > 0
+    assert whole.tokens >= whole.statistics.forward_tokens
+    for _ in range(1000):
+        with Journal.create_or_open(tmp_path / "killed") as journal:
+            killed_after(journal, 7)
+            with contextlib.suppress(Killed):
+                again = job.search(journal)
+                break
+    assert again.searcher.best == whole.searcher.best
+    assert again.tokens == whole.tokens
+    rows, arrays = contents(tmp_path / "whole")
+    assert len({key for key, *_ in arrays}) == len(STATISTICS) + 1, "one set for the Fisher start"
     assert contents(tmp_path / "killed") == (rows, arrays)
 
 
