@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsearch.model.site import Site
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import around_uniform, cheapest
@@ -40,7 +39,7 @@ def depth_basis(space: SearchSpace, coefficients: int) -> Basis:
     members: dict[str, list[int]] = {}
     for index, site in enumerate(space.sites):
         if space.counts[index] > 1:
-            members.setdefault(_unnumbered(site), []).append(index)
+            members.setdefault(_unnumbered(site.kind), []).append(index)
     columns, names = [np.zeros((len(space), 0))], list[str]()
     degrees = list[int]()
     for kind, sites in members.items():
@@ -94,6 +93,6 @@ def scaled_allocation(
     return cheapest(space, limits, costs * np.exp(basis.columns @ coefficients)[:, None])
 
 
-def _unnumbered(site: Site) -> str:
-    """The kind without numbers in its path: `mlp.experts.7.up_proj` and its siblings are one."""
-    return ".".join("*" if part.isdigit() else part for part in site.kind.split("."))
+def _unnumbered(kind: str) -> str:
+    """`kind` without numbers in its path: `mlp.experts.7.up_proj` and its siblings are one."""
+    return ".".join("*" if part.isdigit() else part for part in kind.split("."))

@@ -50,7 +50,7 @@ def left(synthetic, best):
     return (synthetic.mean(best) - optimum) / (start - optimum)
 
 
-@pytest.mark.parametrize(("name", "trials", "batch"), [("tpe", 60, 2), ("gp", 30, 5)])
+@pytest.mark.parametrize(("name", "trials", "batch"), [("tpe", 60, 2), ("gp", 20, 5)])
 def test_far_nearer_to_the_optimum_than_random_search_at_equal_evaluations(name, trials, batch):
     found, drawn = [], []
     for seed in range(3):
