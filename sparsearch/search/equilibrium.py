@@ -68,6 +68,9 @@ class Equilibrium(Searcher):
 
     Costs `2 * window` evaluations a site and round, all of `sequences` forwards; a round ends the search when
     nobody has moved.
+
+    Attributes:
+        played: the levels `[sites]` that the sites play by now; they may miss the budget.
     """
 
     name: ClassVar[str] = "equilibrium"
@@ -87,7 +90,7 @@ class Equilibrium(Searcher):
         space, limits = self.problem.space, self.problem.limits
         scores = Scores(draw_sequences(self.problem, self.options.sequences, self.rng))
         best = uniform(space, limits)
-        levels = best.array
+        self.played = levels = best.array
         windows = [_window(space, site, level, self.options.window) for site, level in enumerate(levels)]
         payoffs = (yield from measured_changes(space, scores, best, windows)).mean(axis=0)
         self.progress = Progress(0, self.options.rounds, best)

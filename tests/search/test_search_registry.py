@@ -5,6 +5,7 @@ import pytest
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import ALLOCATORS, SEARCHERS, Evaluate, check_searcher, describe_searchers, make_searcher
+from sparsearch.search.random import latin_hypercube
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
@@ -61,6 +62,28 @@ def test_random_with_a_radius_stays_near_uniform():
     searcher = make_searcher("random", {"evaluations": 50, "radius": 1}, synthetic.problem, 0)
     distances = [np.abs(a.array - center).mean() for r in drive(searcher, synthetic).requests for a in r.allocations]
     assert 0 < np.mean(distances) < 1.5
+
+
+def test_a_latin_hypercube_has_each_level_of_a_site_equally_often():
+    low, high = np.array([0, 2, 5, 0]), np.array([3, 9, 5, 15])
+    draws = latin_hypercube(low, high, 16, np.random.default_rng(0))
+    assert draws.shape == (16, 4)
+    for site in range(4):
+        levels, counts = np.unique(draws[:, site], return_counts=True)
+        assert levels.tolist() == list(range(low[site], high[site] + 1)) and np.ptp(counts) == 0
+    assert len({tuple(draw) for draw in draws}) == 16
+
+
+def test_stratified_random_search_draws_others_and_takes_true_or_false():
+    synthetic = quadratic_problem()
+    runs = [
+        drive(make_searcher("random", {"evaluations": 33, "stratified": stratified}, synthetic.problem, 0), synthetic)
+        for stratified in (False, True)
+    ]
+    first, second = ([a for request in run.requests for a in request.allocations] for run in runs)
+    assert len(set(second)) == 33 and len(set(first) & set(second)) == 1
+    with pytest.raises(ConfigError, match=r"searcher\.stratified: 1 is not allowed; give true or false"):
+        check_searcher("random", {"stratified": 1})
 
 
 @pytest.mark.parametrize("option", ["evaluations", "sequences", "radius"])
