@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("build_cost", "disk_bytes", "inner_problem", "switch_cost", pytest.param("build_memory", marks=pytest.mark.slow))
+NAMES = (
+    "build_cost",
+    "disk_bytes",
+    "inner_problem",
+    "switch_cost",
+    pytest.param("build_memory", marks=pytest.mark.slow),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

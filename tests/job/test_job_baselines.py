@@ -4,7 +4,8 @@ import tiny_jobs
 from sparsearch.job.journal import Journal
 from sparsearch.search import ALLOCATORS
 
-TOKENS = 12 * 31
+LENGTH = 31
+TOKENS = 12 * LENGTH
 """Of the whole search panel."""
 
 
@@ -31,8 +32,9 @@ def test_each_is_charged_with_what_it_asked_for(rows):
     assert {tokens[name] for name in ("uniform", "erk", "lamp", "alpha_pruning")} == {0}
     assert {tokens[name] for name in ("owl", "flap", "block_influence")} == {TOKENS}
     assert {tokens[name] for name in ("taylor", "lrp")} == {3 * TOKENS}
-    # The search has run the dense model for KL already, in another process state it would be charged here.
-    assert tokens["fisher"] in (3 * TOKENS, 4 * TOKENS)
+    # Besides, a process measures once what the activations of one sequence take, and may have to run the dense
+    # model for KL first.
+    assert 3 * TOKENS <= tokens["fisher"] <= 4 * TOKENS + 3 * LENGTH
     assert all(row["seconds"] > 0 for name, row in rows.items() if tokens[name])
 
 
