@@ -39,7 +39,7 @@ def test_trials_end_after_as_many_failures_as_there_is_patience_for_each_number_
 
 
 def test_the_kept_prior_is_the_published_one_on_the_published_grid():
-    """Levels that each keep the same fraction of the level before, down to 1 %: cost (i / (n - 1))^2, to whole weights."""
+    """Levels that each keep the same share of the level before, down to 1 %: cost (i / (n - 1))^2, to whole weights."""
     grid = [float(1 - 0.01 ** (index / 10)) for index in range(1, 11)]
     space = quadratic_problem(block={"site": (1000, 1000)}, levels=grid).problem.space
     for prior in ("kept", "levels"):
