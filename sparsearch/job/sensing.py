@@ -78,6 +78,7 @@ def teach(evaluator: Evaluator, sequences: tuple[int, ...]) -> None:
     """
     if evaluator.teacher is None:
         return
+    begun = time.perf_counter()
     size, panel = evaluator.batch_size, evaluator.panel
     for start in sorted({sequence // size * size for sequence in sequences}):
         group = range(start, min(start + size, len(panel)))
@@ -85,3 +86,4 @@ def teach(evaluator: Evaluator, sequences: tuple[int, ...]) -> None:
             batch = {name: value.to(evaluator.model.device) for name, value in panel.batch(group).items()}
             evaluator.teacher.learn(group, batch)
             evaluator.spent.forward_tokens += len(group) * panel.length
+    evaluator.spent.forward_seconds += time.perf_counter() - begun
