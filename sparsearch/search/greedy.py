@@ -89,7 +89,9 @@ class Greedy(Searcher):
         self._curves = sloping(monotone_curves(space, changes.mean(axis=0)))
         self._factors = np.ones(len(space))
         now = start if limits.met(start) else (yield from self._sparser(start))
-        return (yield from self._denser(now))
+        found = yield from self._denser(now)
+        self.progress = Progress(self.progress.done, self.progress.done, found)
+        return found
 
     def _sparser(self, now: Allocation) -> Generator[Request, Any, Allocation]:
         """From `now`, which breaks the budget, to one that meets it."""
@@ -183,8 +185,7 @@ def additions(limits: Limits, levels: IntArray) -> tuple[FloatArray, BoolArray]:
     now = limits.costs[:, np.arange(len(levels)), levels]
     added = limits.costs - now[:, :, None]
     shares = np.maximum(added, 0.0) / np.maximum(room, 1e-300)[:, None, None]
-    fits = np.logical_and.reduce(added <= room[:, None, None], axis=0)
-    return np.maximum(shares.sum(axis=0), 1e-12), fits
+    return np.maximum(shares.sum(axis=0), 1e-12), np.all(added <= room[:, None, None], axis=0)
 
 
 def _best(changes: FloatArray, amounts: FloatArray, candidates: list[tuple[int, int]]) -> int:

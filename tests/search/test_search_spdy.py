@@ -39,12 +39,13 @@ def test_trials_end_after_as_many_failures_as_there_is_patience_for_each_number_
 
 
 def test_the_kept_prior_is_the_published_one_on_the_published_grid():
-    """Levels that each keep the same share of the level before, down to 1 %: cost (i / (n - 1))^2, to whole weights."""
+    """Levels that each keep the same fraction of the level before, down to 1 %: cost (i / (n - 1))^2."""
     grid = [float(1 - 0.01 ** (index / 10)) for index in range(1, 11)]
     space = quadratic_problem(block={"site": (1000, 1000)}, levels=grid).problem.space
     for prior in ("kept", "levels"):
         costs = prior_costs(space, prior)
         assert costs[:, -1].sum() == pytest.approx(1, rel=1e-4)
+        # Whole weights are removed, so sparsities are a little off the grid.
         np.testing.assert_allclose(costs / costs[:, -1:], [(np.arange(11) / 10) ** 2] * 2, atol=1e-4)
 
 
