@@ -2,8 +2,9 @@
 
 Every searcher sees the same supernet, the same search panel and the same budget. A backward counts as two forwards;
 what prefix reuse saves is not taken off, and one pass of the dense model over the panel, for the teacher, is left out
-for everybody. Held-out text steers nothing: it measures the allocations that a searcher stood by. EvoPress runs its default schedule (400 generations of 64; 8/2/1 survivors; 2048, 16384 and
-65536 tokens) and its super-fast one (400 of 16; 1/1; 512 and 8192), tokens divided by --factor, at least one sequence.
+for everybody. Held-out text steers nothing: it measures the allocations that a searcher stood by. EvoPress runs its
+default schedule (400 generations of 64; 8/2/1 survivors; 2048, 16384 and 65536 tokens) and its super-fast one (400 of
+16; 1/1; 512 and 8192), tokens divided by --factor, at least one sequence.
 
 Every run is a journal below the results folder: a benchmark that was stopped goes on where it was.
 """
