@@ -25,6 +25,7 @@ from sparsearch.search.base import (
     make_options,
 )
 from sparsearch.search.evopress import EvoPress
+from sparsearch.search.evopress_race import EvoPressRace
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
 from sparsearch.seeds import spawn
@@ -54,6 +55,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "fisher": Fisher,
     "random": RandomSearch,
     "evopress": EvoPress,
+    "evopress+race": EvoPressRace,
     "quadratic": Quadratic,
 }
 """All searchers that a job file may name."""

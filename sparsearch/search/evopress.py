@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,25 +22,37 @@ MOST_SWITCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EvoPressOptions(Options):
-    """Options of `evopress`; the defaults are the published schedule for 7B models.
+class EvolutionOptions(Options):
+    """Options of every (1+λ) evolutionary search.
 
     Attributes:
         generations: number of generations.
         offspring: mutants of the parent in each.
+    """
+
+    generations: int = 400
+    offspring: int = 64
+
+    def __post_init__(self) -> None:
+        positive_integer("generations", self.generations)
+        positive_integer("offspring", self.offspring)
+
+
+@dataclass(frozen=True, slots=True)
+class EvoPressOptions(EvolutionOptions):
+    """Options of `evopress`; the defaults are the published schedule for 7B models.
+
+    Attributes:
         survivors: how many candidates each stage of the selection lets through; the last one 1.
         tokens: tokens that a stage evaluates each candidate on, rounded down to whole sequences of the panel
             (at least one, at most all).
     """
 
-    generations: int = 400
-    offspring: int = 64
     survivors: tuple[int, ...] = (8, 2, 1)
     tokens: tuple[int, ...] = (2048, 16384, 65536)
 
     def __post_init__(self) -> None:
-        positive_integer("generations", self.generations)
-        positive_integer("offspring", self.offspring)
+        EvolutionOptions.__post_init__(self)
         for option in ("survivors", "tokens"):
             object.__setattr__(self, option, positive_integers(option, getattr(self, option)))
         if len(self.survivors) != len(self.tokens):
@@ -53,7 +66,51 @@ class EvoPressOptions(Options):
             )
 
 
-class EvoPress(Searcher):
+class Evolution(Searcher):
+    """A (1+λ) evolutionary search by level switches from uniform; subclasses select among parent and offspring.
+
+    Each generation makes distinct mutants of the parent by min(U{1,2,3}, U{1,2,3}) level switches, as in
+    EvoPress; the winner of the selection is the next parent.
+    """
+
+    options: EvolutionOptions
+
+    def steps(self) -> Steps:
+        """Generation by generation, until the generations are over or the parent has no mutants."""
+        parent = uniform(self.problem.space, self.problem.limits)
+        self.progress = Progress(0, self.options.generations, parent)
+        for generation in range(1, self.options.generations + 1):
+            offspring = self._offspring(parent)
+            if not offspring:
+                break
+            parent = yield from self._select(parent, offspring)
+            self.progress = Progress(generation, self.options.generations, parent)
+        return parent
+
+    def _offspring(self, parent: Allocation) -> list[Allocation]:
+        """Mutants that differ from `parent` and from each other."""
+        found: dict[Allocation, None] = {}
+        failures = 0
+        while len(found) < self.options.offspring and failures < ATTEMPTS:
+            mutant = self._mutate(parent)
+            known = mutant == parent or mutant in found
+            failures = failures + 1 if known else 0
+            if not known:
+                found[mutant] = None
+        return list(found)
+
+    def _mutate(self, parent: Allocation) -> Allocation:
+        levels = parent.array
+        for _ in range(self.rng.integers(1, MOST_SWITCHES, size=2, endpoint=True).min()):
+            levels = level_switch(self.problem.space, self.problem.limits, levels, self.rng)
+        return Allocation.of(levels)
+
+    @abstractmethod
+    def _select(self, parent: Allocation, candidates: list[Allocation]) -> Generator[Evaluate, FloatArray, Allocation]:
+        """The next parent."""
+
+
+class EvoPress(Evolution):
     """Evolutionary search of EvoPress: level switches, selection in stages on more and more sequences.
 
     Sieberling et al., "EvoPress: Towards Optimal Dynamic Model Compression via Evolutionary Search" (2024).
@@ -83,36 +140,6 @@ class EvoPress(Searcher):
             total += candidates * sequences if candidates > survivors else 0
             candidates = min(candidates, survivors)
         return self.options.generations * (total + (candidates + 1) * self.stages[-1][1])
-
-    def steps(self) -> Steps:
-        """One request a stage, until the generations are over or the parent has no mutants."""
-        parent = uniform(self.problem.space, self.problem.limits)
-        self.progress = Progress(0, self.options.generations, parent)
-        for generation in range(1, self.options.generations + 1):
-            offspring = self._offspring(parent)
-            if not offspring:
-                break
-            parent = yield from self._select(parent, offspring)
-            self.progress = Progress(generation, self.options.generations, parent)
-        return parent
-
-    def _offspring(self, parent: Allocation) -> list[Allocation]:
-        """Mutants that differ from `parent` and from each other."""
-        found: dict[Allocation, None] = {}
-        failures = 0
-        while len(found) < self.options.offspring and failures < ATTEMPTS:
-            mutant = self._mutate(parent)
-            known = mutant == parent or mutant in found
-            failures = failures + 1 if known else 0
-            if not known:
-                found[mutant] = None
-        return list(found)
-
-    def _mutate(self, parent: Allocation) -> Allocation:
-        levels = parent.array
-        for _ in range(self.rng.integers(1, MOST_SWITCHES, size=2, endpoint=True).min()):
-            levels = level_switch(self.problem.space, self.problem.limits, levels, self.rng)
-        return Allocation.of(levels)
 
     def _select(self, parent: Allocation, candidates: list[Allocation]) -> Generator[Evaluate, FloatArray, Allocation]:
         """The winner of all stages; `parent` takes part in the last one."""
