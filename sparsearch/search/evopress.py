@@ -68,7 +68,8 @@ class EvoPressOptions(EvolutionOptions):
 class Evolution(Searcher):
     """A (1+λ) evolutionary search by level switches; subclasses select among parent and offspring.
 
-    It starts uniform or from a warm start. Each generation makes distinct mutants of the parent by min(U{1,2,3}, U{1,2,3}) level switches, as in
+    It starts uniform or from a warm start. Each generation makes distinct mutants of the parent by
+    min(U{1,2,3}, U{1,2,3}) level switches, as in
     EvoPress; the winner of the selection is the next parent.
     """
 
