@@ -1,6 +1,6 @@
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from sparsearch.evaluation.prefix import divergences, prefix_order, wanted_depths
 from sparsearch.space import Allocation
@@ -13,6 +13,7 @@ def prefix(levels, depth):
     return tuple(level for level, segment in zip(levels, SEGMENTS, strict=True) if segment < depth)
 
 
+@settings(deadline=None)
 @given(candidates)
 def test_every_wanted_state_is_there_when_it_is_used_and_distinct_prefixes_run_once(levels):
     """Replays the walk symbolically: a kept state carries the prefix that it was computed from."""

@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from torch import nn
 
 from sparsearch.evaluation.prefix import divergences, prefix_order, wanted_depths
@@ -42,11 +42,13 @@ def walk(levels, bound):
         yield starts[position], begin
 
 
+@settings(deadline=None)
 @given(candidates)
 def test_with_room_every_candidate_enters_where_it_differs(levels):
     assert all(start == begin for start, begin in walk(levels, 10**6))
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(0, 400))
 def test_within_a_bound_candidates_enter_earlier(levels, bound):
     assert all(begin <= start for start, begin in walk(levels, bound))
@@ -76,3 +78,11 @@ def test_outputs_that_were_written_to_are_lost():
     assert cache.enter(4, {3, 4}) == 3
     state[0].mul_(2)
     assert cache.enter(4, {3, 4}) == 0
+
+
+def test_what_no_later_candidate_enters_at_makes_room():
+    cache = StateCache(SEGMENTS, 24)
+    cache.keep(2, torch.zeros(3))
+    cache.keep(6, torch.zeros(3))
+    assert cache.enter(6, set()) == 6
+    assert set(cache.outputs) == {6}
