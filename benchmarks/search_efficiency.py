@@ -57,7 +57,6 @@ def searchers(factor: float, quick: bool, generations: int = 400) -> dict[str, t
     return {
         "evopress": ("evopress", default | {"tokens": [max(1, int(n / factor)) for n in (2048, 16384, 65536)]}),
         "evopress-fast": ("evopress", fast | {"tokens": [max(1, int(n / factor)) for n in (512, 8192)]}),
-        "evopress+race": ("evopress+race", {"generations": generations}),
         "random": ("random", {"evaluations": 6 if quick else 200, "sequences": 4 if quick else 8, "radius": 4}),
         "fisher": ("fisher", {"sequences": 4 if quick else 64}),
         "quadratic": ("quadratic", {"start": 4, "sequences": 2, "most": 4} if quick else {}),

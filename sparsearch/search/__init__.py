@@ -25,7 +25,6 @@ from sparsearch.search.base import (
 )
 from sparsearch.search.equilibrium import Equilibrium
 from sparsearch.search.evopress import EvoPress
-from sparsearch.search.evopress_race import EvoPressRace
 from sparsearch.search.gp import GP
 from sparsearch.search.greedy import Greedy
 from sparsearch.search.knapsack import Knapsack
@@ -60,7 +59,6 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "best_allocator": BestAllocator,
     "random": RandomSearch,
     "evopress": EvoPress,
-    "evopress+race": EvoPressRace,
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,37 +20,25 @@ MOST_SWITCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EvolutionOptions(Options):
-    """Options of every (1+λ) evolutionary search.
+class EvoPressOptions(Options):
+    """Options of `evopress`; the defaults are the published schedule for 7B models.
 
     Attributes:
         generations: number of generations.
         offspring: mutants of the parent in each.
-    """
-
-    generations: int = 400
-    offspring: int = 64
-
-    def __post_init__(self) -> None:
-        positive_integer("generations", self.generations)
-        positive_integer("offspring", self.offspring)
-
-
-@dataclass(frozen=True, slots=True)
-class EvoPressOptions(EvolutionOptions):
-    """Options of `evopress`; the defaults are the published schedule for 7B models.
-
-    Attributes:
         survivors: how many candidates each stage of the selection lets through; the last one 1.
         tokens: tokens that a stage evaluates each candidate on, rounded down to whole sequences of the panel
             (at least one, at most all).
     """
 
+    generations: int = 400
+    offspring: int = 64
     survivors: tuple[int, ...] = (8, 2, 1)
     tokens: tuple[int, ...] = (2048, 16384, 65536)
 
     def __post_init__(self) -> None:
-        EvolutionOptions.__post_init__(self)
+        positive_integer("generations", self.generations)
+        positive_integer("offspring", self.offspring)
         for option in ("survivors", "tokens"):
             object.__setattr__(self, option, positive_integers(option, getattr(self, option)))
         if len(self.survivors) != len(self.tokens):
@@ -65,19 +52,40 @@ class EvoPressOptions(EvolutionOptions):
             )
 
 
-class Evolution(Searcher):
-    """A (1+λ) evolutionary search by level switches; subclasses select among parent and offspring.
+class EvoPress(Searcher):
+    """Evolutionary search of EvoPress: level switches, selection in stages on more and more sequences.
 
-    It starts uniform or from a warm start. Each generation makes distinct mutants of the parent by
-    min(U{1,2,3}, U{1,2,3}) level switches, as in
-    EvoPress; the winner of the selection is the next parent.
+    Sieberling et al., "EvoPress: Towards Optimal Dynamic Model Compression via Evolutionary Search" (2024).
+    The parent starts uniform, or where the job's `warm_start` says. Each generation makes distinct mutants of it
+    by min(U{1,2,3}, U{1,2,3}) level switches; each stage evaluates all candidates left on the same fresh random
+    sequences and keeps the best; the parent joins the last stage, whose winner is the next parent. Other than in
+    the published code, levels are absolute, so a switch is repaired to the budget (`moves.level_switch`), a mutant
+    is never the parent itself, and a stage that would let all its candidates through is skipped.
     """
 
+    name: ClassVar[str] = "evopress"
+    options_type: ClassVar[type[Options]] = EvoPressOptions
     takes_start: ClassVar[bool] = True
-    options: EvolutionOptions
+    options: EvoPressOptions
+
+    @property
+    def stages(self) -> list[tuple[int, int]]:
+        """(survivors, sequences) of each stage of the selection."""
+        problem = self.problem
+        sequences = [min(max(tokens // problem.tokens, 1), problem.sequences) for tokens in self.options.tokens]
+        return list(zip(self.options.survivors, sequences, strict=True))
+
+    @property
+    def evaluations(self) -> int:
+        """Sequences that it will evaluate at most, over all allocations."""
+        candidates, total = self.options.offspring, 0
+        for survivors, sequences in self.stages[:-1]:
+            total += candidates * sequences if candidates > survivors else 0
+            candidates = min(candidates, survivors)
+        return self.options.generations * (total + (candidates + 1) * self.stages[-1][1])
 
     def steps(self) -> Steps:
-        """Generation by generation, until the generations are over or the parent has no mutants."""
+        """One request a stage, until the generations are over or the parent has no mutants."""
         parent = self.problem.first()
         self.progress = Progress(0, self.options.generations, parent)
         for generation in range(1, self.options.generations + 1):
@@ -105,42 +113,6 @@ class Evolution(Searcher):
         for _ in range(self.rng.integers(1, MOST_SWITCHES, size=2, endpoint=True).min()):
             levels = level_switch(self.problem.space, self.problem.limits, levels, self.rng)
         return Allocation.of(levels)
-
-    @abstractmethod
-    def _select(self, parent: Allocation, candidates: list[Allocation]) -> Generator[Evaluate, FloatArray, Allocation]:
-        """The next parent."""
-
-
-class EvoPress(Evolution):
-    """Evolutionary search of EvoPress: level switches, selection in stages on more and more sequences.
-
-    Sieberling et al., "EvoPress: Towards Optimal Dynamic Model Compression via Evolutionary Search" (2024).
-    The parent starts uniform, or where the job's `warm_start` says. Each generation makes distinct mutants of it
-    by min(U{1,2,3}, U{1,2,3}) level switches; each stage evaluates all candidates left on the same fresh random
-    sequences and keeps the best; the parent joins the last stage, whose winner is the next parent. Other than in
-    the published code, levels are absolute, so a switch is repaired to the budget (`moves.level_switch`), a mutant
-    is never the parent itself, and a stage that would let all its candidates through is skipped.
-    """
-
-    name: ClassVar[str] = "evopress"
-    options_type: ClassVar[type[Options]] = EvoPressOptions
-    options: EvoPressOptions
-
-    @property
-    def stages(self) -> list[tuple[int, int]]:
-        """(survivors, sequences) of each stage of the selection."""
-        problem = self.problem
-        sequences = [min(max(tokens // problem.tokens, 1), problem.sequences) for tokens in self.options.tokens]
-        return list(zip(self.options.survivors, sequences, strict=True))
-
-    @property
-    def evaluations(self) -> int:
-        """Sequences that it will evaluate at most, over all allocations."""
-        candidates, total = self.options.offspring, 0
-        for survivors, sequences in self.stages[:-1]:
-            total += candidates * sequences if candidates > survivors else 0
-            candidates = min(candidates, survivors)
-        return self.options.generations * (total + (candidates + 1) * self.stages[-1][1])
 
     def _select(self, parent: Allocation, candidates: list[Allocation]) -> Generator[Evaluate, FloatArray, Allocation]:
         """The winner of all stages; `parent` takes part in the last one."""

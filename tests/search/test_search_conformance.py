@@ -41,12 +41,6 @@ class TestEvoPress(SearcherConformance):
         return make_searcher("evopress", options, problem, seed)
 
 
-class TestEvoPressRace(SearcherConformance):
-    def make(self, problem, seed):
-        options = {"generations": 6, "offspring": 12, "starters": 4, "blocks": [1, 2, 4, 8]}
-        return make_searcher("evopress+race", options, problem, seed)
-
-
 class TestFisher(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("fisher", {}, problem, seed)
