@@ -37,10 +37,15 @@ def uniform(space: SearchSpace, limits: Limits) -> Allocation:
     Where that sparsity is on the grid of every site, each site gets exactly that level. Elsewhere sites take
     the level below or above, spread evenly over the depth.
     """
-    wish = uniform_sparsity(space, limits)
-    # Multiples of the golden ratio are spread evenly: they break ties among equal sites without a pattern.
-    spread = np.arange(len(space), dtype=np.float64) * ((1 + 5**0.5) / 2) % 1.0 - 0.5
-    return project(space, limits, wish + 1e-4 * spread)
+    return project(space, limits, uniform_sparsity(space, limits) + ripple(len(space)))
+
+
+def ripple(count: int) -> FloatArray:
+    """Tiny differences `[count]` that break ties among equal wishes without a pattern over the depth.
+
+    Multiples of the golden ratio, which are spread evenly.
+    """
+    return 1e-4 * (np.arange(count, dtype=np.float64) * ((1 + 5**0.5) / 2) % 1.0 - 0.5)
 
 
 def uniform_sparsity(space: SearchSpace, limits: Limits) -> float:

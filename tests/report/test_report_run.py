@@ -25,7 +25,8 @@ def test_the_data_are_those_of_the_run(run):
         assert row.perplexity.mean == best["figures"]["heldout"][name]["perplexity"]["mean"]
     assert rows["searched: evopress"].sparsity == best["sparsity"]
     assert rows["searched: evopress"].forward_tokens > 0
-    assert [difference.candidate for difference in data.differences] == ["searched: evopress"] * 2
+    assert {difference.candidate for difference in data.differences} == {"searched: evopress"}
+    assert [difference.reference for difference in data.differences] == list(rows)[1:-1]
     assert data.profiles.keys() == {"best", "uniform"}
     assert data.profiles["best"].to_dict() == best
     assert data.config_yaml == (run / "config.yaml").read_text()
