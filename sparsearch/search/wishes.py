@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
-from sparsearch.space.repair import project, uniform_sparsity
+from sparsearch.space.repair import project, ripple, uniform_sparsity
 from sparsearch.space.space import FloatArray, SearchSpace
 
 STEPS = 60
@@ -61,11 +61,12 @@ def nearest(space: SearchSpace, limits: Limits, wished: FloatArray) -> Allocatio
     """The feasible allocation nearest to `wished` sparsities `[sites]` among those that use the budget up.
 
     Wishes that meet the budget exactly may well be rounded to levels that leave much of it. So the wishes are
-    made a level denser for the projection: what is then above the budget it takes back where that costs least.
+    made a level denser for the projection: what is then above the budget it takes back where that costs least, of
+    equal sites here and there over the depth.
     """
     gaps = np.diff(space.sparsities, axis=1)
     step = float(np.nanmax(gaps)) if np.isfinite(gaps).any() else 0.0
-    return project(space, limits, wished - step)
+    return project(space, limits, wished - step + ripple(len(space)))
 
 
 def _least(

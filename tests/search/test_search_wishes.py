@@ -60,7 +60,7 @@ def test_the_nearest_allocation_uses_the_budget_up_and_follows_the_wishes(budget
     for kind in {site.kind for site in space.sites}:
         sites = [index for index, site in enumerate(space.sites) if site.kind == kind]
         ordered = placed[sorted(sites, key=lambda index: wished[index])]
-        assert (np.diff(ordered) >= -0.1 - 1e-9).all()
+        assert (np.diff(ordered) >= -0.105).all(), "at most one level apart against the wishes"
 
 
 def test_a_wish_on_the_grid_that_meets_the_budget_is_the_answer():
@@ -110,3 +110,11 @@ def test_zeros_are_no_trouble(values):
     space, limits = problem(0.5)
     for wish in (scaled, kept_in_proportion):
         assert mean_sparsity(space, wish(space, limits, values)) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_where_equal_sites_have_to_differ_they_do_so_all_over_the_depth():
+    made = quadratic_problem(Budget(sparsity=0.55), block={"mlp.up_proj": (32, 64)}, blocks=20).problem
+    found = nearest(made.space, made.limits, np.full(20, 0.55)).array
+    assert sorted(found) == [5] * 10 + [6] * 10
+    for start in range(0, 20, 5):
+        assert 2 <= (found[start : start + 5] == 6).sum() <= 3

@@ -7,9 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from sparsearch.search.allocators import Allocator
-from sparsearch.space import repair
+from sparsearch.search.wishes import kept_in_proportion, nearest
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.space import FloatArray
 
 
 class ERK(Allocator):
@@ -23,23 +22,7 @@ class ERK(Allocator):
     name: ClassVar[str] = "erk"
 
     def allocate(self) -> Allocation:
-        """The largest c whose densities, rounded to levels by exact projection, meet the budget."""
+        """The levels nearest to the densities."""
         space, limits = self.problem.space, self.problem.limits
-        wished = 1 - _densities(np.array([site.shape for site in space.sites], dtype=np.float64), self._kept())
-        return repair.project(space, limits, wished)
-
-    def _kept(self) -> float:
-        """Weights that a uniform allocation under the same budget keeps."""
-        space = self.problem.space
-        return (1 - repair.uniform_sparsity(space, self.problem.limits)) * space.prunable
-
-
-def _densities(shapes: FloatArray, kept: float) -> FloatArray:
-    """`min(1, c * sum(shape) / prod(shape))` with `sum(density * size) = kept`, by bisection for c."""
-    sizes, raw = shapes.prod(axis=1), shapes.sum(axis=1) / shapes.prod(axis=1)
-    low, high = 0.0, 1 / raw.min()
-    for _ in range(100):
-        middle = (low + high) / 2
-        fits = (np.minimum(1, middle * raw) * sizes).sum() <= kept
-        low, high = (middle, high) if fits else (low, middle)
-    return np.minimum(1, low * raw)
+        shapes = np.array([site.shape for site in space.sites], dtype=np.float64)
+        return nearest(space, limits, kept_in_proportion(space, limits, shapes.sum(axis=1) / shapes.prod(axis=1)))
