@@ -46,9 +46,15 @@ def around_uniform(space: SearchSpace, limits: Limits, offsets: FloatArray) -> A
     A constant added to all offsets changes nothing.
     """
     wish = tight_sparsity(space, limits, offsets) + offsets
-    # Multiples of the golden ratio are spread evenly: they break ties among equal sites without a pattern.
-    spread = np.arange(len(space), dtype=np.float64) * ((1 + 5**0.5) / 2) % 1.0 - 0.5
-    return project(space, limits, wish + 1e-4 * spread)
+    return project(space, limits, wish + ripple(len(space)))
+
+
+def ripple(count: int) -> FloatArray:
+    """Tiny differences `[count]` that break ties among equal wishes without a pattern over the depth.
+
+    Multiples of the golden ratio, which are spread evenly.
+    """
+    return 1e-4 * (np.arange(count, dtype=np.float64) * ((1 + 5**0.5) / 2) % 1.0 - 0.5)
 
 
 def uniform_sparsity(space: SearchSpace, limits: Limits) -> float:
