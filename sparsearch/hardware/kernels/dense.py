@@ -1,0 +1,32 @@
+"""Dense products as torch does them: the baseline of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparsearch.hardware.kernels.base import Backend, Packed
+
+
+class Dense(Backend):
+    """`torch.nn.functional.linear` on the weight with its zeros."""
+
+    name = "dense"
+
+    def unavailable(self) -> str | None:
+        """Never: torch is required."""
+        return None
+
+    def pack(self, weight: Tensor) -> Packed:
+        """The weight itself, contiguous."""
+        return self.open((weight.shape[0], weight.shape[1]), {"weight": weight.contiguous()})
+
+    def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
+        """Nothing to do."""
+        return Packed(shape, tensors)
+
+    def matmul(self, x: Tensor, packed: Packed) -> Tensor:
+        """`x @ W.T` by the BLAS that torch brings."""
+        return torch.nn.functional.linear(x, packed.tensors["weight"])
