@@ -43,7 +43,7 @@ __all__ = [
     "with_overrides",
 ]
 
-DEFAULTS: dict[str, Any] = {"space": "unstructured", "objective": "kl", "searcher": "evopress"}
+DEFAULTS: dict[str, Any] = {"space": "unstructured", "objective": "kl", "searcher": "quadratic"}
 PRESETS: dict[str, tuple[Kind, type[SpaceConfig] | type[ObjectiveConfig]]] = {
     "space": ("search_spaces", SpaceConfig),
     "objective": ("objectives", ObjectiveConfig),

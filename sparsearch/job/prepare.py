@@ -122,16 +122,17 @@ def check_names(config: JobConfig) -> None:
     """
     pruner = job_pruner(config)
     named = config.searcher
-    check_searcher(named.name, named.options)
+    options = check_searcher(named.name, named.options)
     if config.warm_start is not None and not SEARCHERS[named.name].takes_start:
         able = ", ".join(name for name, searcher in SEARCHERS.items() if searcher.takes_start)
         raise ConfigError(
             f"warm_start: {named.name} does not start from a given allocation; leave it out, or choose one of {able}"
         )
-    if SEARCHERS[named.name].needs_errors and pruner.statistics != "gram":
+    if SEARCHERS[named.name].wants_errors(options) and pruner.statistics != "gram":
+        given = f" with {', '.join(f'{key}: {value}' for key, value in named.options.items())}" if named.options else ""
         raise ConfigError(
-            f"searcher.name: {named.name} needs the layers' output errors, which {pruner.name} does not measure; "
-            "use space.pruner: sparsegpt, or one followed by +refit"
+            f"searcher.name: {named.name}{given} needs the layers' output errors, which {pruner.name} does not "
+            "measure; use space.pruner: sparsegpt, or one followed by +refit"
         )
 
 

@@ -143,7 +143,7 @@ class Searcher(ABC):
     name: ClassVar[str]
     options_type: ClassVar[type[Options]] = Options
     needs_errors: ClassVar[bool] = False
-    """Whether it needs `Problem.errors`."""
+    """Whether it needs `Problem.errors` whatever its options."""
     takes_start: ClassVar[bool] = False
     """Whether it starts from `Problem.start`, where there is one."""
 
@@ -180,6 +180,11 @@ class Searcher(ABC):
         if found != wanted:
             raise ValueError(f"the answer has shape {found}, the request wants {wanted}")
         self._advance(answer)
+
+    @classmethod
+    def wants_errors(cls, options: Options) -> bool:
+        """Whether it needs `Problem.errors` with these options."""
+        return cls.needs_errors
 
     @property
     def evaluations(self) -> int | None:

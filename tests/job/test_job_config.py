@@ -43,7 +43,7 @@ def test_defaults(job, tmp_path):
     assert len(config.space.grid) == 19
     assert config.objective.objective == "kl"
     assert config.data.spec == "builtin"
-    assert config.searcher.name == "evopress"
+    assert config.searcher.name == "quadratic"
     assert config.searcher.options == {}
     assert config.run.dir == tmp_path / "runs" / "mine"
     assert config.seed == 0
