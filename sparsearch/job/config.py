@@ -48,7 +48,15 @@ PRESETS: dict[str, tuple[Kind, type[SpaceConfig] | type[ObjectiveConfig]]] = {
     "space": ("search_spaces", SpaceConfig),
     "objective": ("objectives", ObjectiveConfig),
 }
-NOT_RESULT = ("model.device", "supernet", "run.dir", "run.time_limit", "run.workers")
+NOT_RESULT = (
+    "model.device",
+    "supernet",
+    "run.dir",
+    "run.time_limit",
+    "run.workers",
+    "run.state_cache",
+    "run.variant_cache",
+)
 """Fields that say where, how long and on what a job runs, but do not change what it finds."""
 
 

@@ -139,6 +139,7 @@ class _Running:
             workers=prepared.config.run.workers or os.cpu_count() or 1,
             report=report,
         )
+        supernet.cache_bytes = prepared.config.run.variant_cache
         self.journal.set_fact(
             "supernet", {"folder": str(folder), "fingerprint": supernet.fingerprint, "bytes": supernet.bytes}
         )
@@ -275,7 +276,8 @@ class _Running:
 
     def _evaluations(self, switcher: Switcher, panel: Panel, name: str, only_main: bool) -> JournaledEvaluations:
         objectives = self.prepared.objectives[:1] if only_main else self.prepared.objectives
-        evaluator = Evaluator(self.prepared.model, switcher, panel, objectives, self._batch_size(panel))
+        size, cached = self._batch_size(panel), self.prepared.config.run.state_cache
+        evaluator = Evaluator(self.prepared.model, switcher, panel, objectives, size, cached)
         return JournaledEvaluations(evaluator, self.journal, name, self.stop.check)
 
     def _batch_size(self, panel: Panel) -> int:

@@ -123,7 +123,11 @@ def test_an_encoder_is_measured_by_its_hidden_states_alone(tmp_path, encoder_fol
         ({"space": {"levels": [0.5], "targets": ["*nothing*"]}}, ConfigError, r"space\.targets"),
         ({"searcher": "evopres"}, ConfigError, r"searcher\.name: 'evopres'.*did you mean 'evopress'"),
         ({"searcher": {"name": "evopress", "offsprings": 3}}, ConfigError, r"searcher\.offsprings: .*'offspring'"),
-        ({"searcher": {"name": "knapsack", "curves": "layer_error"}}, ConfigError, r"knapsack with curves: layer_error"),
+        (
+            {"searcher": {"name": "knapsack", "curves": "layer_error"}},
+            ConfigError,
+            r"knapsack with curves: layer_error",
+        ),
         ({"searcher": "layer_error"}, ConfigError, r"searcher\.name: layer_error needs .*wanda does not measure"),
         ({"budget": {"sparsity": 0.9}}, InfeasibleBudgetError, r"0\.9.*0\.75"),
         ({"budget": {"bytes": "1KiB"}}, InfeasibleBudgetError, r"bytes"),
