@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.bitmask_bf16 import BitmaskBfloat16
+from sparsearch.hardware.kernels.bitmask_fp32 import BitmaskFloat32
+from sparsearch.hardware.kernels.bitmask_int8 import BitmaskInt8
+from sparsearch.hardware.kernels.csr16 import Csr16
 from sparsearch.hardware.kernels.cuda_bsr import CudaBSR
 from sparsearch.hardware.kernels.cuda_dense import CudaDense
 from sparsearch.hardware.kernels.cuda_semi_structured import CudaSemiStructured
@@ -26,6 +30,10 @@ BACKENDS: dict[str, Backend] = {
         TorchBSR(),
         ScipyCSR(),
         SparseDotMKL(),
+        BitmaskFloat32(),
+        BitmaskBfloat16(),
+        BitmaskInt8(),
+        Csr16(),
         CudaDense(),
         CudaSemiStructured(),
         CudaBSR(),
