@@ -13,6 +13,7 @@ NAMES = (
     "build_cost",
     "disk_bytes",
     "inner_problem",
+    "kernels",
     "switch_cost",
     pytest.param("build_memory", marks=pytest.mark.slow),
 )

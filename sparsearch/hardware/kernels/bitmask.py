@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.native.memory import SLABS
 
 GROUP_ROWS = 2
 BLOCK = 64
@@ -53,8 +54,8 @@ class Bitmask(Backend):
         return self.open((weight.shape[0], weight.shape[1]), tensors)
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """The stored tensors as they are, copied where they are not aligned to cache lines."""
-        kept = {name: native.aligned(tensor) for name, tensor in tensors.items()}
+        """The stored tensors, copied to large pages."""
+        kept = {name: SLABS.place(tensor) for name, tensor in tensors.items()}
         weight = native.BitmaskWeight(
             rows=shape[0],
             columns=shape[1],

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Backend, Packed
 from sparsearch.hardware.kernels.bitmask import FLOATS
+from sparsearch.hardware.native.memory import SLABS
 
 ROW_BLOCK = 64
 CHUNK = 128
@@ -40,8 +41,8 @@ class Csr16(Backend):
         return self.open((weight.shape[0], weight.shape[1]), chunk_tensors(weight))
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """The stored tensors as they are, copied where they are not aligned to cache lines."""
-        kept = {name: native.aligned(tensor) for name, tensor in tensors.items()}
+        """The stored tensors, copied to large pages."""
+        kept = {name: SLABS.place(tensor) for name, tensor in tensors.items()}
         pointers = {name: tensor.data_ptr() for name, tensor in kept.items()}
         weight = native.Csr16Weight(rows=shape[0], columns=shape[1], chunks=-(-shape[1] // CHUNK), **pointers)
         return Packed(shape, kept, native.handle(weight, *kept.values()))

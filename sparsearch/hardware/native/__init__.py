@@ -18,8 +18,6 @@ from torch import Tensor
 LEVELS = ("portable", "avx2", "avx512", "avx512_bf16")
 """Sets of instructions, from the least to the most demanding."""
 
-ALIGNMENT = 64
-
 
 class BitmaskWeight(ctypes.Structure):
     """`struct Bitmask` of kernels.h."""
@@ -103,11 +101,6 @@ def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
     if call(weight.address, inputs.data_ptr(), inputs.shape[0], out.data_ptr(), torch.get_num_threads()):
         raise MemoryError(f"no memory for the inputs of a product with {inputs.shape[0]} tokens")
     return out if x.dtype == torch.float32 else out.to(x.dtype)
-
-
-def aligned(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy where it does not begin at a cache line (as in a mapped file)."""
-    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:

@@ -19,9 +19,12 @@ inline __m512i load(const void* p) {
     return v;
 }
 
+// Far enough for memory to answer; measured, like all figures here, on an AMD EPYC of family 25 (Zen 4).
+constexpr int64_t kAhead = 3072;
+
 inline void fetch_ahead(const void* p) {
-    __builtin_prefetch(static_cast<const char*>(p) + 1024);
-    __builtin_prefetch(static_cast<const char*>(p) + 1088);
+    __builtin_prefetch(static_cast<const char*>(p) + kAhead);
+    __builtin_prefetch(static_cast<const char*>(p) + kAhead + 64);
 }
 
 // Sums per token: enough chains of additions to keep the multipliers busy, and few enough for the registers.
@@ -152,7 +155,7 @@ void integers(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, 
                 for (int plane = 0; plane < kPlanes; ++plane) sums[r][t][plane] = _mm512_setzero_si512();
         for (int64_t b = 0; b < blocks; ++b, masks += kGroupRows) {
             __m512i v[kGroupRows];
-            __builtin_prefetch(value + 1024);
+            __builtin_prefetch(value + kAhead);
             for (int r = 0; r < kGroupRows; ++r) {
                 v[r] = _mm512_maskz_expand_epi8(masks[r], load(value));
                 value += __builtin_popcountll(masks[r]);
@@ -170,7 +173,7 @@ void integers(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, 
             for (int t = 0; t < T; ++t) {
                 int64_t row = g * kGroupRows + r, whole = -(int64_t{1} << 23) * w.sums[row];
                 for (int plane = 0; plane < kPlanes; ++plane)
-                    whole += static_cast<int64_t>(_mm512_reduce_add_epi32(sums[r][t][plane])) << (8 * plane);
+                    whole += (int64_t{1} << (8 * plane)) * _mm512_reduce_add_epi32(sums[r][t][plane]);
                 out.y[t * out.stride + row] = static_cast<float>(whole) * x.scales[t] * w.scales[row];
             }
     }
@@ -215,8 +218,8 @@ void dot_products(const Bitmask& w, const Prepared& x, int64_t first, int64_t la
                 for (int i = 0; i < kChains; ++i) sums[r][t][i] = _mm512_setzero_ps();
         for (int64_t b = 0; b < blocks; ++b, masks += kGroupRows) {
             __m512i v[kGroupRows][2];
-            __builtin_prefetch(value + 512);
-            __builtin_prefetch(value + 544);
+            __builtin_prefetch(value + kAhead / 2);
+            __builtin_prefetch(value + kAhead / 2 + 32);
             for (int r = 0; r < kGroupRows; ++r) {
                 uint64_t mask = masks[r];
                 v[r][0] = _mm512_maskz_expand_epi16(static_cast<__mmask32>(mask), load_again(value));
