@@ -258,7 +258,7 @@ SS_TARGET_END
 #define SS_FLOAT32(tokens) multiply_add<Float32, tokens>
 #define SS_BFLOAT16(tokens) multiply_add<Bfloat16, tokens>
 #define SS_DOT(tokens) dot_products<tokens>
-#define SS_INT8(tokens) integers<(tokens) <= 4 ? (tokens) : 4>
+#define SS_INT8(tokens) integers<(tokens) <= 2 ? (tokens) : 2>
 SS_BY_TOKENS(float32, SS_FLOAT32)
 SS_BY_TOKENS(bfloat16, SS_BFLOAT16)
 SS_BY_TOKENS(bfloat16_dot, SS_DOT)
@@ -267,7 +267,8 @@ SS_BY_TOKENS(int8, SS_INT8)
 const BitmaskKernel kKernels[] = {
     {prepare_plain, float32, sizeof(float), kMostTokens},
     {prepare_even_odd, bfloat16, sizeof(float), kMostTokens},
-    {prepare_fixed_point, int8, kPlanes, 4},
+    // More sums than those of two tokens no longer fit the registers.
+    {prepare_fixed_point, int8, kPlanes, 2},
 };
 const BitmaskKernel kDot = {prepare_two_bfloat16, bfloat16_dot, sizeof(float), kMostTokens};
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -42,13 +43,13 @@ class Slabs:
 
 def _large_pages(size: int) -> mmap.mmap:
     """Memory of our own; physical only where it is written to."""
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            # A kernel without large pages: slower, not wrong.
-            pass
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return mmap.mmap(-1, size)
+    # Private: the shared memory that Python maps by default has no large pages.
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A kernel without large pages: slower, not wrong.
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 
