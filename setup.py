@@ -11,7 +11,7 @@ setup(
             "sparsearch.hardware.native.kernels",
             sources=[f"{NATIVE}/{file}.cpp" for file in FILES],
             depends=[f"{NATIVE}/kernels.h", f"{NATIVE}/csr16_rows.inc"],
-            extra_compile_args=["-std=c++17", "-O3", "-pthread"],
+            extra_compile_args=["-std=c++17", "-O3", "-g0", "-pthread"],
             extra_link_args=["-pthread", "-ldl"],
             optional=True,
         )

@@ -32,12 +32,13 @@ def test_names_are_keys_and_reasons_are_sentences():
 @pytest.mark.parametrize("count", [1, 2])
 def test_products_equal_those_in_float64_for_any_shape_and_number_of_tokens(backend, count):
     torch.set_num_threads(count)
+    several = (1, 8, 70)
     for shape in filter(lambda shape: served(backend, shape), SHAPES):
         for sparsity in (0.0, 0.5, 0.95, 1.0):
             weight = random_weight(shape, sparsity)
             packed = backend.pack(weight)
             assert packed.shape == shape
-            for tokens in token_counts(backend):
+            for tokens in token_counts(backend) if count == 1 else filter(backend.serves, several):
                 x = random_input(tokens, shape[1])
                 assert_close(backend, product(backend, x, packed), x, weight)
 
