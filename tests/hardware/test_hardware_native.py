@@ -8,6 +8,7 @@ import pytest
 import torch
 from kernel_cases import assert_close, random_input, random_weight
 
+from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels import BACKENDS
 from sparsearch.hardware.kernels.csr16 import chunk_tensors
@@ -105,6 +106,28 @@ def test_what_is_stored_is_no_more_than_mask_and_values():
         rest = packed.bytes - count * each - weight.numel() // 8
         assert 0 <= rest <= 64 + 64 * 8 + 128 * 8
     assert chunk_tensors(weight)["indices"].nbytes == 2 * count
+
+
+@built
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_tensors_that_do_not_fit_together_are_refused(name):
+    backend = BACKENDS[name]
+    stored = dict(backend.pack(random_weight((70, 90), 0.5)).tensors)
+    damages = [{key: value[:-1]} for key, value in stored.items()]
+    damages += [{key: value.double()} for key, value in stored.items()]
+    for key in ("masks", "offsets", "starts", "indices"):
+        if key in stored:
+            other = stored[key].clone()
+            other.view(-1)[-1] += 99
+            damages.append({key: other})
+    for damage in damages:
+        with pytest.raises(ResourceError, match=f"{name}: the stored tensors are not those of a weight 70 x 90"):
+            backend.open((70, 90), stored | damage)
+    for shape in ((140, 90), (70, 200), (70, 5 if name == "csr16" else 64)):
+        with pytest.raises(ResourceError):
+            backend.open(shape, stored)
+    with pytest.raises(ValueError, match=r"x has shape \[2, 91\]; the weight takes \[tokens, 90\]"):
+        backend.matmul(random_input(2, 91), backend.open((70, 90), stored))
 
 
 def test_columns_beyond_16_bits_are_refused():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Backend, Packed
 from sparsearch.hardware.native.memory import SLABS
@@ -31,9 +32,11 @@ class Bitmask(Backend):
 
     Attributes:
         kind: of `enum Kind` in kernels.h.
+        stored: type of the values.
     """
 
     kind: ClassVar[int]
+    stored: ClassVar[torch.dtype]
 
     def unavailable(self) -> str | None:
         """Where the native library is missing."""
@@ -54,7 +57,12 @@ class Bitmask(Backend):
         return self.open((weight.shape[0], weight.shape[1]), tensors)
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """The stored tensors, copied to large pages."""
+        """The stored tensors, copied to large pages.
+
+        Raises:
+            ResourceError: they do not fit together, so that the kernel would read what is not theirs.
+        """
+        self.check(shape, tensors)
         kept = {name: SLABS.place(tensor) for name, tensor in tensors.items()}
         weight = native.BitmaskWeight(
             rows=shape[0],
@@ -64,6 +72,22 @@ class Bitmask(Backend):
             **{name: tensor.data_ptr() for name, tensor in kept.items()},
         )
         return Packed(shape, kept, native.handle(weight, *kept.values()))
+
+    def check(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
+        """Refuses stored tensors of other types, lengths or counts than the weight's."""
+        groups, blocks = -(-shape[0] // GROUP_ROWS), -(-shape[1] // BLOCK)
+        wanted = {"masks": (torch.int64, (groups, blocks, GROUP_ROWS)), "offsets": (torch.int64, (groups,))}
+        wanted |= self.beside(shape)
+        fits = tensors.keys() == {*wanted, "values"} and tensors["values"].dtype == self.stored
+        fits = fits and all((tensors[name].dtype, tuple(tensors[name].shape)) == what for name, what in wanted.items())
+        if not (fits and _counts_fit(tensors)):
+            raise ResourceError(
+                f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
+            )
+
+    def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Type and shape of what `encode` stores beside the values."""
+        return {}
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`, zeros multiplied like every other weight; more than 8 tokens are taken 8 at a time."""
@@ -86,6 +110,14 @@ def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
         "offsets": counts.cumsum(0) - counts,
         "values": torch.cat((values, padding)),
     }
+
+
+def _counts_fit(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether there are as many values as bits, for each group from its offset on."""
+    ends = np.cumsum(np.bitwise_count(tensors["masks"].numpy().view(np.uint64)).sum((1, 2), dtype=np.int64))
+    starts = np.concatenate(([0], ends[:-1]))
+    length = int(ends[-1]) + PADDING // tensors["values"].element_size()
+    return np.array_equal(tensors["offsets"].numpy(), starts) and tuple(tensors["values"].shape) == (length,)
 
 
 def _blocks(matrix: Tensor) -> Tensor:

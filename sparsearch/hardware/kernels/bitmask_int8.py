@@ -15,6 +15,7 @@ class BitmaskInt8(Bitmask):
 
     name = "bitmask_int8"
     kind = 2
+    stored = torch.int8
     # For rows of many weights of usual size: half a step is 1/254 of the row's largest weight.
     tolerance = 5e-2
 
@@ -30,3 +31,7 @@ class BitmaskInt8(Bitmask):
         steps = torch.where(full.isinf(), full.sign(), full / scales[:, None])
         steps = steps.nan_to_num(0.0).round().clamp(-LARGEST, LARGEST)
         return steps.to(torch.int8), {"scales": scales, "sums": steps.sum(1).to(torch.int32)}
+
+    def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """A scale and the sum of the stored values for each row."""
+        return {"scales": (torch.float32, shape[:1]), "sums": (torch.int32, shape[:1])}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Backend, Packed
 from sparsearch.hardware.kernels.bitmask import FLOATS
@@ -41,7 +43,12 @@ class Csr16(Backend):
         return self.open((weight.shape[0], weight.shape[1]), chunk_tensors(weight))
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """The stored tensors, copied to large pages."""
+        """The stored tensors, copied to large pages.
+
+        Raises:
+            ResourceError: they do not fit together, so that the kernel would read what is not theirs.
+        """
+        check(shape, tensors)
         kept = {name: SLABS.place(tensor) for name, tensor in tensors.items()}
         pointers = {name: tensor.data_ptr() for name, tensor in kept.items()}
         weight = native.Csr16Weight(rows=shape[0], columns=shape[1], chunks=-(-shape[1] // CHUNK), **pointers)
@@ -51,6 +58,22 @@ class Csr16(Backend):
         """`x @ W.T`; where x has infinities or NaN, the zeros are multiplied with them too."""
         assert isinstance(packed.handle, native.Handle)
         return native.product("sparsearch_csr16", packed.handle, x, packed.shape[0])
+
+
+def check(shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
+    """Refuses stored tensors of other types, lengths or columns than the weight's."""
+    cells = -(-shape[0] // ROW_BLOCK) * -(-shape[1] // CHUNK) * ROW_BLOCK
+    types = {"starts": torch.int32, "indices": torch.int16, "values": torch.float32}
+    fits = {name: tensor.dtype for name, tensor in tensors.items()} == types and tensors["starts"].shape == (cells + 1,)
+    if fits:
+        starts, columns = tensors["starts"].numpy(), tensors["indices"].numpy().view(np.uint16)
+        fits = starts[0] == 0 and bool((starts[1:] >= starts[:-1]).all())
+        fits = fits and tensors["values"].shape == columns.shape == (starts[-1],)
+        fits = fits and int(columns.max(initial=0)) < shape[1]
+    if not fits:
+        raise ResourceError(
+            f"csr16: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
+        )
 
 
 def chunk_tensors(weight: Tensor) -> dict[str, Tensor]:

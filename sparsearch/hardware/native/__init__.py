@@ -93,8 +93,13 @@ def level() -> str:
 def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
     """`x @ W.T` of x `[tokens, columns]` by a function of the library, with torch's number of threads.
 
-    It sees float32 and is given back what x was.
+    The library sees float32; the result has the type of x.
+
+    Raises:
+        ValueError: x does not fit the weight.
     """
+    if x.dim() != 2 or x.shape[1] != weight.weight.columns:
+        raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
     inputs = x.to(torch.float32).contiguous()
     out = torch.empty(inputs.shape[0], rows)
     call = getattr(library(), function)

@@ -154,10 +154,10 @@ void csr16_vector_item(void* context, int64_t block) {
     std::memcpy(call.y + block * kRowBlock, sums, sizeof(float) * static_cast<size_t>(height));
 }
 
-// What a dense product has and the above has not: zero times an infinity or NaN is NaN.
-void spoil(const Csr16& w, const float* x, int64_t tokens, float* y) {
+// What a dense product has and the above has not: zero times an infinity or NaN is NaN. False: out of memory.
+bool spoil(const Csr16& w, const float* x, int64_t tokens, float* y) {
     unsigned char* stored = static_cast<unsigned char*>(std::malloc(static_cast<size_t>(w.columns)));
-    if (!stored) return;
+    if (!stored) return false;
     for (int64_t row = 0; row < w.rows; ++row) {
         std::memset(stored, 0, static_cast<size_t>(w.columns));
         const int32_t* start = w.starts + row / kRowBlock * w.chunks * kRowBlock + row % kRowBlock;
@@ -168,6 +168,7 @@ void spoil(const Csr16& w, const float* x, int64_t tokens, float* y) {
                 if (!stored[c]) y[t * w.rows + row] += 0.0f * x[t * w.columns + c];
     }
     std::free(stored);
+    return true;
 }
 
 }  // namespace
@@ -226,8 +227,7 @@ int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens,
         parallel(threads, tiles, transpose_item, &call);
         parallel(threads, tiles * row_blocks, csr16_item, &call);
     }
-    if (!is_finite(x, tokens * w->columns)) spoil(*w, x, tokens, y);
-    return 0;
+    return is_finite(x, tokens * w->columns) || spoil(*w, x, tokens, y) ? 0 : 1;
 }
 
 }  // extern "C"

@@ -40,7 +40,11 @@ void parallel(int threads, int64_t items, void (*item)(void*, int64_t), void* co
     if (threads <= 1) return take(&work);
     if (gomp()) return gomp()(take, &work, static_cast<unsigned>(threads), 0);
     std::vector<std::thread> team;
-    for (int i = 1; i < threads; ++i) team.emplace_back(take, &work);
+    try {
+        for (int i = 1; i < threads; ++i) team.emplace_back(take, &work);
+    } catch (...) {
+        // No more threads or memory: those there are take everything.
+    }
     take(&work);
     for (std::thread& thread : team) thread.join();
 }
