@@ -7,6 +7,7 @@ The mask costs 1 bit a weight, so that a one-token product, which waits for memo
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -46,9 +47,9 @@ class Bitmask(Backend):
         """Types that do not fit into float32, in which products are summed."""
         return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
 
+    @abstractmethod
     def encode(self, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weight in the type of its stored values, and what else is stored."""
-        raise NotImplementedError
 
     def pack(self, weight: Tensor) -> Packed:
         """Masks, where each group's values begin, and the values."""
