@@ -39,11 +39,15 @@ class Backend(ABC):
         device: "cpu" or "cuda".
         tolerance: largest error of a product, relative to `|x| @ |W|.T`, against float64; values that are
             stored in fewer bits than the weight's have a larger one.
+        skips_zeros: pruned positions may be left out of the sum, so that an infinite or NaN input is sure to reach
+            only the outputs that have a weight for it. Where False the result is NaN and infinite where that of a
+            dense product is (0 times infinity is NaN), and non-finite weights surface as they do there.
     """
 
     name: ClassVar[str]
     device: ClassVar[str] = "cpu"
     tolerance: ClassVar[float] = 1e-5
+    skips_zeros: ClassVar[bool] = False
 
     @abstractmethod
     def unavailable(self) -> str | None:

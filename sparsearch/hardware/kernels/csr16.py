@@ -1,0 +1,70 @@
+"""Compressed sparse rows with 16-bit columns, broadcast over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparsearch.hardware import native
+from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.bitmask import FLOATS
+
+ROW_BLOCK = 64
+CHUNK = 128
+"""Columns whose inputs, with 64 tokens, fill the first-level cache."""
+
+MOST_COLUMNS = 2**16
+
+
+class Csr16(Backend):
+    """Our kernel for 8 to 256 tokens and for high sparsity: rows with 16-bit columns, broadcast over the tokens."""
+
+    name = "csr16"
+
+    def unavailable(self) -> str | None:
+        """Where the native library is missing."""
+        return native.unavailable()
+
+    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
+        """More columns than 16 bits can name, more weights than 32 bits can count, and types beyond float32."""
+        if shape[1] > MOST_COLUMNS:
+            return f"takes up to {MOST_COLUMNS} columns; found {shape[1]}"
+        if shape[0] * shape[1] >= 2**31:
+            return f"takes less than 2**31 weights; found {shape[0]} x {shape[1]}"
+        return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
+
+    def pack(self, weight: Tensor) -> Packed:
+        """Starts, columns and float32 values, in blocks of rows and chunks of columns."""
+        return self.open((weight.shape[0], weight.shape[1]), chunk_tensors(weight))
+
+    def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
+        """The stored tensors as they are, copied where they are not aligned to cache lines."""
+        kept = {name: native.aligned(tensor) for name, tensor in tensors.items()}
+        pointers = {name: tensor.data_ptr() for name, tensor in kept.items()}
+        weight = native.Csr16Weight(rows=shape[0], columns=shape[1], chunks=-(-shape[1] // CHUNK), **pointers)
+        return Packed(shape, kept, native.handle(weight, *kept.values()))
+
+    def matmul(self, x: Tensor, packed: Packed) -> Tensor:
+        """`x @ W.T`; where x has infinities or NaN, the zeros are multiplied with them too."""
+        assert isinstance(packed.handle, native.Handle)
+        return native.product("sparsearch_csr16", packed.handle, x, packed.shape[0])
+
+
+def chunk_tensors(weight: Tensor) -> dict[str, Tensor]:
+    """`starts` int32 `[row blocks, chunks, 64]` and the end, `indices` (unsigned 16-bit as int16) and `values`.
+
+    The non-zeros of 64 rows lie together, in them those of a chunk of columns, in them row by row.
+    """
+    rows, columns = weight.shape
+    padded = torch.nn.functional.pad(weight, (0, -columns % CHUNK, 0, -rows % ROW_BLOCK))
+    blocks = padded.view(-1, ROW_BLOCK, padded.shape[1] // CHUNK, CHUNK).transpose(1, 2).contiguous()
+    kept = blocks != 0
+    ends = kept.sum(-1).flatten().cumsum(0)
+    names = torch.arange(padded.shape[1], dtype=torch.int32).to(torch.int16).view(1, -1, 1, CHUNK)
+    return {
+        "starts": torch.cat((ends.new_zeros(1), ends)).to(torch.int32),
+        "indices": names.expand(blocks.shape)[kept],
+        "values": blocks[kept].to(torch.float32),
+    }
