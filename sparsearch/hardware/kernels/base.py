@@ -72,3 +72,30 @@ class Backend(ABC):
     @abstractmethod
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`: x `[tokens, in]` of the weight's dtype, result `[tokens, out]`."""
+
+
+class StoredBackend(Backend):
+    """A backend whose packed weights may lie in a file: they can be checked, and unpacked where it is unavailable."""
+
+    @abstractmethod
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """The weight `[out, in]` of what `pack` stored, in the dtype of its values; torch alone is needed."""
+
+    @abstractmethod
+    def fault(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> str | None:
+        """What is wrong with `tensors` from somebody else's file, in words; None where nothing is.
+
+        Kernels trust what they are given, so nothing may pass that names memory outside of the tensors.
+        """
+
+
+def layout_fault(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[torch.dtype, int]]) -> str | None:
+    """The first tensor that is missing, or not of the dtype and number of dimensions that are `wanted`."""
+    for name in [*wanted, *tensors]:
+        if name not in tensors or name not in wanted:
+            return f"tensor {name!r} is {'missing' if name in wanted else 'not expected'}"
+        dtype, dimensions = wanted[name]
+        found = tensors[name]
+        if found.dtype != dtype or found.dim() != dimensions:
+            return f"tensor {name!r} is {found.dtype} {list(found.shape)}; expected {dtype} of {dimensions} dimensions"
+    return None

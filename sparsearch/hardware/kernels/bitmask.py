@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Packed, StoredBackend, layout_fault
 
 GROUP_ROWS = 2
 BLOCK = 64
@@ -25,14 +25,18 @@ PADDING = 64
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class Bitmask(Backend):
+class Bitmask(StoredBackend):
     """A native kernel on bit masks.
 
     Attributes:
         kind: of `enum Kind` in kernels.h.
+        values: what they are stored in.
+        extras: dtype and dimensions of what is stored beside masks, offsets and values, each `[rows]`.
     """
 
     kind: ClassVar[int]
+    values: ClassVar[torch.dtype]
+    extras: ClassVar[dict[str, tuple[torch.dtype, int]]] = {}
 
     def unavailable(self) -> str | None:
         """Where the native library is missing."""
@@ -63,6 +67,32 @@ class Bitmask(Backend):
             **{name: tensor.data_ptr() for name, tensor in kept.items()},
         )
         return Packed(shape, kept, native.handle(weight, *kept.values()))
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Values to the set bits of the masks, in order."""
+        bits = np.unpackbits(tensors["masks"].numpy().view(np.uint8), bitorder="little")
+        places = torch.from_numpy(bits.astype(bool)).view(*tensors["masks"].shape, BLOCK)
+        blocks = torch.zeros(places.shape, dtype=self.values)
+        blocks[places] = tensors["values"][: int(places.sum())]
+        weight = blocks.transpose(1, 2).reshape(blocks.shape[0] * GROUP_ROWS, -1)
+        return weight[: shape[0], : shape[1]].contiguous()
+
+    def fault(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> str | None:
+        """Masks beyond the weight, or values that are not there."""
+        wanted = {"masks": (torch.int64, 3), "offsets": (torch.int64, 1), "values": (self.values, 1)}
+        if fault := layout_fault(tensors, wanted | self.extras):
+            return fault
+        masks, offsets, values = tensors["masks"], tensors["offsets"], tensors["values"]
+        groups, blocks = -(-shape[0] // GROUP_ROWS), -(-shape[1] // BLOCK)
+        if tuple(masks.shape) != (groups, blocks, GROUP_ROWS) or len(offsets) != groups:
+            return f"masks {list(masks.shape)} do not fit a weight {list(shape)}"
+        counts = torch.from_numpy(np.bitwise_count(masks.numpy().view(np.uint64)).sum(axis=(1, 2), dtype=np.int64))
+        if not torch.equal(offsets, counts.cumsum(0) - counts):
+            return "offsets do not fit the masks"
+        if len(values) < int(counts.sum()) + PADDING // values.element_size():
+            return "values are missing"
+        short = [name for name in self.extras if len(tensors[name]) != shape[0]]
+        return f"tensor {short[0]!r} has not one entry a row" if short else None
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`, zeros multiplied like every other weight; more than 8 tokens are taken 8 at a time."""

@@ -13,6 +13,7 @@ class BitmaskBfloat16(Bitmask):
 
     name = "bitmask_bf16"
     kind = 1
+    values = torch.bfloat16
     # Weights are rounded to 8 significant bits: by up to 2**-8 of themselves.
     tolerance = 4e-3
 

@@ -13,6 +13,7 @@ class BitmaskFloat32(Bitmask):
 
     name = "bitmask_fp32"
     kind = 0
+    values = torch.float32
 
     def encode(self, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """In float32."""

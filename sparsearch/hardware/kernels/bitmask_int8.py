@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,8 @@ class BitmaskInt8(Bitmask):
 
     name = "bitmask_int8"
     kind = 2
+    values = torch.int8
+    extras: ClassVar[dict[str, tuple[torch.dtype, int]]] = {"scales": (torch.float32, 1), "sums": (torch.int32, 1)}
     # For rows of many weights of usual size: half a step is 1/254 of the row's largest weight.
     tolerance = 5e-2
 
@@ -30,3 +35,7 @@ class BitmaskInt8(Bitmask):
         steps = torch.where(full.isinf(), full.sign(), full / scales[:, None])
         steps = steps.nan_to_num(0.0).round().clamp(-LARGEST, LARGEST)
         return steps.to(torch.int8), {"scales": scales, "sums": steps.sum(1).to(torch.int32)}
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Steps times scales, float32."""
+        return super().unpack(shape, tensors).to(torch.float32) * tensors["scales"][:, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Packed, StoredBackend, layout_fault
 from sparsearch.hardware.kernels.bitmask import FLOATS
 
 ROW_BLOCK = 64
@@ -18,7 +18,7 @@ CHUNK = 128
 MOST_COLUMNS = 2**16
 
 
-class Csr16(Backend):
+class Csr16(StoredBackend):
     """Our kernel for 8 to 256 tokens and for high sparsity: rows with 16-bit columns, broadcast over the tokens."""
 
     name = "csr16"
@@ -45,6 +45,30 @@ class Csr16(Backend):
         pointers = {name: tensor.data_ptr() for name, tensor in kept.items()}
         weight = native.Csr16Weight(rows=shape[0], columns=shape[1], chunks=-(-shape[1] // CHUNK), **pointers)
         return Packed(shape, kept, native.handle(weight, *kept.values()))
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Values to their rows and columns."""
+        starts, chunks = tensors["starts"].long(), -(-shape[1] // CHUNK)
+        blocks = -(-shape[0] // ROW_BLOCK)
+        # Runs go by row block, chunk and row.
+        rows = torch.arange(blocks * ROW_BLOCK).view(blocks, 1, ROW_BLOCK).expand(-1, chunks, -1).flatten()
+        weight = tensors["values"].new_zeros(blocks * ROW_BLOCK, shape[1])
+        columns = tensors["indices"].long() & (MOST_COLUMNS - 1)
+        weight[torch.repeat_interleave(rows, starts.diff()), columns] = tensors["values"]
+        return weight[: shape[0]].contiguous()
+
+    def fault(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> str | None:
+        """Starts that do not fit the values, or columns that the weight has not."""
+        wanted = {"starts": (torch.int32, 1), "indices": (torch.int16, 1), "values": (torch.float32, 1)}
+        if fault := layout_fault(tensors, wanted):
+            return fault
+        starts, indices, values = tensors["starts"], tensors["indices"], tensors["values"]
+        runs = -(-shape[0] // ROW_BLOCK) * -(-shape[1] // CHUNK) * ROW_BLOCK
+        ends = len(starts) == runs + 1 and int(starts[0]) == 0 and int(starts[-1]) == len(values) == len(indices)
+        if not ends or bool((starts.diff() < 0).any()):
+            return "starts do not fit the values"
+        columns = indices.int() & (MOST_COLUMNS - 1)
+        return "columns beyond the weight" if len(columns) and int(columns.max()) >= shape[1] else None
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`; where x has infinities or NaN, the zeros are multiplied with them too."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Packed, StoredBackend
 
 
-class Dense(Backend):
+class Dense(StoredBackend):
     """`torch.nn.functional.linear` on the weight with its zeros."""
 
     name = "dense"
@@ -26,6 +26,17 @@ class Dense(Backend):
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
         """Nothing to do."""
         return Packed(shape, tensors)
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """The weight."""
+        return tensors["weight"]
+
+    def fault(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> str | None:
+        """Another shape, or no floating-point numbers."""
+        weight = tensors.get("weight")
+        if weight is None or tuple(weight.shape) != shape or not weight.is_floating_point():
+            return f"expected a floating-point weight {list(shape)}"
+        return None
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T` by the BLAS that torch brings."""
