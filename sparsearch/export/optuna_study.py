@@ -61,7 +61,10 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
         known = mean_values(journal.rows(), "search", objective)
     means = most_evaluated([mean for mean in known if prepared.limits.met(mean.allocation)], MOST_TRIALS)
     if not means:
-        raise ConfigError(f"{job.folder.path} has no evaluations within the budget yet; run sparsearch search with its config.yaml first")
+        raise ConfigError(
+            f"{job.folder.path} has no evaluations within the budget yet; "
+            "run sparsearch search with its config.yaml first"
+        )
     named = {"uniform": job.folder.uniform, "best": job.folder.best}
     profiles = {Profile.load(path).allocation(prepared.space): name for name, path in named.items() if path.exists()}
     trials = _trials(means, prepared.space, profiles, prepared.panels.search.length)

@@ -126,4 +126,3 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         for name in file.keys():  # noqa: SIM118
             if not name.endswith("~"):
                 yield name, file.get_tensor(name)
-

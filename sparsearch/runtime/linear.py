@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsearch.hardware.kernels import Backend, Packed
+from sparsearch.hardware.kernels import Packed, StoredBackend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +19,7 @@ class Form:
         most_tokens: what is used for up to so many tokens; None for any number.
     """
 
-    backend: Backend
+    backend: StoredBackend
     packed: Packed
     most_tokens: int | None = None
 

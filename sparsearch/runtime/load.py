@@ -12,10 +12,13 @@ import transformers
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
-from sparsearch.errors import ResourceError, did_you_mean
-from sparsearch.hardware.kernels import BACKENDS
+from sparsearch.errors import ResourceError
+from sparsearch.hardware.kernels import BACKENDS, StoredBackend
+from sparsearch.hardware.kernels.dense import Dense
 from sparsearch.runtime.files import PACKED, STATE, FormIndex, LinearIndex, RuntimeIndex, read_index, read_mapped
 from sparsearch.runtime.linear import Form, PackedLinear
+
+DENSE = Dense()
 
 
 def load(path: str | Path, *, trust_remote_code: bool = False) -> Any:
@@ -52,7 +55,8 @@ def _empty_model(folder: Path, index: RuntimeIndex, trust_remote_code: bool) -> 
     """The model with whatever was in memory as its weights: pages that nobody touches cost nothing."""
     if index.trust_remote_code and not trust_remote_code:
         raise ResourceError(
-            f"{folder} needs Python code that came with the model; call load(..., trust_remote_code=True) if you trust it"
+            f"{folder} needs Python code that came with the model; "
+            "call load(..., trust_remote_code=True) if you trust it"
         )
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -77,9 +81,12 @@ def _form(
 ) -> Form:
     """The form as it is stored, or dense where its backend is unavailable here; notes that in `lacking`."""
     where = f"{folder / PACKED}: {linear.module}"
-    if form.backend not in BACKENDS:
-        raise ResourceError(f"{where}: {did_you_mean(form.backend, BACKENDS)}; {form.backend!r} is no backend")
-    backend = BACKENDS[form.backend]
+    backend = BACKENDS.get(form.backend)
+    if not isinstance(backend, StoredBackend):
+        raise ResourceError(
+            f"{where}: this version of sparsearch has no kernel {form.backend!r} that reads files; use the version "
+            "that wrote the folder, or export it again"
+        )
     missing = [stored for stored in form.tensors.values() if stored not in packed]
     if missing:
         raise ResourceError(f"{where}: {missing[0]} is missing; export it again")
@@ -91,8 +98,7 @@ def _form(
     if reason is None:
         return Form(backend, backend.open(linear.shape, tensors), form.most_tokens)
     lacking[form.backend] = reason
-    dense = BACKENDS["dense"]
-    return Form(dense, dense.pack(backend.unpack(linear.shape, tensors).to(dtype)), form.most_tokens)
+    return Form(DENSE, DENSE.pack(backend.unpack(linear.shape, tensors).to(dtype)), form.most_tokens)
 
 
 def _replace(model: nn.Module, linear: LinearIndex, new: PackedLinear, folder: Path) -> None:
