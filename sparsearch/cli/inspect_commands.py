@@ -61,7 +61,9 @@ def report(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="A folder that does not exist yet; for a recipe the file.")],
-    layout: Annotated[str, typer.Option(help="dense: an ordinary checkpoint with zeros.")] = "dense",
+    layout: Annotated[
+        str, typer.Option(help="dense: an ordinary checkpoint with zeros. runtime: packed for the sparse kernels.")
+    ] = "dense",
     profile: Annotated[str, typer.Option(help="best, uniform, or the path of a profile.")] = "best",
     verify: Annotated[bool, typer.Option(help="Reload in a fresh process and compare.")] = True,
     recipe: Annotated[

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.export.card import model_card
 from sparsearch.export.dense import export_dense
+from sparsearch.export.runtime import export_runtime
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
 from sparsearch.job.config import identity, load_config
 from sparsearch.job.folder import RunFolder
@@ -25,8 +27,14 @@ from sparsearch.report.table import Cells, comparison_cells
 from sparsearch.space import Profile
 from sparsearch.supernet import Supernet, Switcher
 
-FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense}
+FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense, "runtime": export_runtime}
 """Layout name, as in `sparsearch export --layout`, to the function that writes it."""
+
+TOLERANCES = {"dense": {}, "runtime": {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}}
+"""Largest difference of a logit, relative to the largest one, by layout and the dtype of the computation.
+
+An ordinary checkpoint computes the very same; other kernels sum in another order.
+"""
 
 VERIFIED_SEQUENCES = 2
 EXPORTED_CONFIG = Path("sparsearch", "config.yaml")
@@ -83,10 +91,10 @@ def export_run(
         out,
         profile=chosen,
         tokenizer=load_tokenizer(named.name, named.revision, named.trust_remote_code),
-        card=_card(job, chosen, config_yaml),
+        card=_card(job, chosen, config_yaml, layout),
         config_yaml=config_yaml,
     )
-    return Exported(out, chosen, _verify(prepared, switcher, out, chosen) if verify else None)
+    return Exported(out, chosen, _verify(prepared, switcher, out, chosen, layout) if verify else None)
 
 
 def check_target(job: Job, out: Path) -> None:
@@ -151,7 +159,7 @@ def chosen_profile(folder: RunFolder, name: str) -> Profile:
     return Profile.load(path)
 
 
-def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile) -> VerifyResult:
+def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile, layout: str = "dense") -> VerifyResult:
     """Compares `out` with the live model, which has the profile's weights meanwhile."""
     module = prepared.model.module
     input_ids = prepared.panels.heldout.items["input_ids"][:VERIFIED_SEQUENCES]
@@ -168,12 +176,14 @@ def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile)
             dtype=parameter.dtype,
             auto_class="AutoModelForCausalLM" if has_head else "AutoModel",
             trust_remote_code=prepared.config.model.trust_remote_code,
+            tolerance=TOLERANCES[layout].get(parameter.dtype, 0.0),
+            layout=layout,
         )
     finally:
         switcher.restore()
 
 
-def _card(job: Job, profile: Profile, config_yaml: str) -> str:
+def _card(job: Job, profile: Profile, config_yaml: str, layout: str) -> str:
     with Journal.read(job.folder.journal) as journal:
         comparison = journal.fact("comparison")
     figures: Cells = (("figures",), [("not measured yet",)])
@@ -185,4 +195,5 @@ def _card(job: Job, profile: Profile, config_yaml: str) -> str:
         base_model=job.prepared.model.name,
         figures=figures,
         config_yaml=config_yaml,
+        layout=layout,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Backend, Packed, StoredBackend
 from sparsearch.hardware.kernels.bitmask_bf16 import BitmaskBfloat16
 from sparsearch.hardware.kernels.bitmask_fp32 import BitmaskFloat32
 from sparsearch.hardware.kernels.bitmask_int8 import BitmaskInt8
@@ -19,7 +19,7 @@ from sparsearch.hardware.kernels.sparse_dot_mkl import SparseDotMKL
 from sparsearch.hardware.kernels.torch_bsr import TorchBSR
 from sparsearch.hardware.kernels.torch_csr import TorchCSR
 
-__all__ = ["BACKENDS", "Backend", "Packed", "describe_kernels"]
+__all__ = ["BACKENDS", "Backend", "Packed", "StoredBackend", "describe_kernels"]
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend

@@ -72,3 +72,21 @@ class Backend(ABC):
     @abstractmethod
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`: x `[tokens, in]` of the weight's dtype, result `[tokens, out]`."""
+
+
+class StoredBackend(Backend):
+    """A backend whose packed weights may lie in a file: they can be checked, and unpacked where it is unavailable."""
+
+    @abstractmethod
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """The weight `[out, in]` of what `pack` stored, in the dtype of its values; torch alone is needed."""
+
+    @abstractmethod
+    def check(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
+        """Refuses tensors from somebody else's file that are not those of a weight `shape`.
+
+        Kernels trust what they are given, so nothing may pass that names memory outside of the tensors.
+
+        Raises:
+            ResourceError: what does not fit.
+        """

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Packed, StoredBackend
 from sparsearch.hardware.native.memory import SLABS
 
 GROUP_ROWS = 2
@@ -28,7 +28,7 @@ PADDING = 64
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class Bitmask(Backend):
+class Bitmask(StoredBackend):
     """A native kernel on bit masks.
 
     Attributes:
@@ -85,6 +85,15 @@ class Bitmask(Backend):
             raise ResourceError(
                 f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
             )
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Values to the set bits of the masks, in order."""
+        bits = np.unpackbits(tensors["masks"].numpy().view(np.uint8), bitorder="little")
+        places = torch.from_numpy(bits.astype(bool)).view(*tensors["masks"].shape, BLOCK)
+        blocks = torch.zeros(places.shape, dtype=self.stored)
+        blocks[places] = tensors["values"][: int(places.sum())]
+        weight = blocks.transpose(1, 2).reshape(blocks.shape[0] * GROUP_ROWS, -1)
+        return weight[: shape[0], : shape[1]].contiguous()
 
     def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Type and shape of what `encode` stores beside the values."""

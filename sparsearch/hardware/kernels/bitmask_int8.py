@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,7 @@ class BitmaskInt8(Bitmask):
     def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """A scale and the sum of the stored values for each row."""
         return {"scales": (torch.float32, shape[:1]), "sums": (torch.int32, shape[:1])}
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Steps times scales, float32."""
+        return super().unpack(shape, tensors).to(torch.float32) * tensors["scales"][:, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.base import Packed, StoredBackend
 from sparsearch.hardware.kernels.bitmask import FLOATS
 from sparsearch.hardware.native.memory import SLABS
 
@@ -21,7 +21,7 @@ CHUNK = 128
 MOST_COLUMNS = 2**16
 
 
-class Csr16(Backend):
+class Csr16(StoredBackend):
     """Our kernel for 8 to 256 tokens and for high sparsity: rows with 16-bit columns, broadcast over the tokens."""
 
     name = "csr16"
@@ -48,32 +48,44 @@ class Csr16(Backend):
         Raises:
             ResourceError: they do not fit together, so that the kernel would read what is not theirs.
         """
-        check(shape, tensors)
+        self.check(shape, tensors)
         kept = {name: SLABS.place(tensor) for name, tensor in tensors.items()}
         pointers = {name: tensor.data_ptr() for name, tensor in kept.items()}
         weight = native.Csr16Weight(rows=shape[0], columns=shape[1], chunks=-(-shape[1] // CHUNK), **pointers)
         return Packed(shape, kept, native.handle(weight, *kept.values()))
 
+    def check(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
+        """Refuses stored tensors of other types, lengths or columns than the weight's."""
+        cells = -(-shape[0] // ROW_BLOCK) * -(-shape[1] // CHUNK) * ROW_BLOCK
+        types = {"starts": torch.int32, "indices": torch.int16, "values": torch.float32}
+        fits = {name: tensor.dtype for name, tensor in tensors.items()} == types and tensors["starts"].shape == (
+            cells + 1,
+        )
+        if fits:
+            starts, columns = tensors["starts"].numpy(), tensors["indices"].numpy().view(np.uint16)
+            fits = starts[0] == 0 and bool((starts[1:] >= starts[:-1]).all())
+            fits = fits and tensors["values"].shape == columns.shape == (starts[-1],)
+            fits = fits and int(columns.max(initial=0)) < shape[1]
+        if not fits:
+            raise ResourceError(
+                f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
+            )
+
+    def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Values to their rows and columns."""
+        starts, chunks = tensors["starts"].long(), -(-shape[1] // CHUNK)
+        blocks = -(-shape[0] // ROW_BLOCK)
+        # Runs go by row block, chunk and row.
+        rows = torch.arange(blocks * ROW_BLOCK).view(blocks, 1, ROW_BLOCK).expand(-1, chunks, -1).flatten()
+        weight = tensors["values"].new_zeros(blocks * ROW_BLOCK, shape[1])
+        columns = tensors["indices"].long() & (MOST_COLUMNS - 1)
+        weight[torch.repeat_interleave(rows, starts.diff()), columns] = tensors["values"]
+        return weight[: shape[0]].contiguous()
+
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T`; where x has infinities or NaN, the zeros are multiplied with them too."""
         assert isinstance(packed.handle, native.Handle)
         return native.product("sparsearch_csr16", packed.handle, x, packed.shape[0])
-
-
-def check(shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
-    """Refuses stored tensors of other types, lengths or columns than the weight's."""
-    cells = -(-shape[0] // ROW_BLOCK) * -(-shape[1] // CHUNK) * ROW_BLOCK
-    types = {"starts": torch.int32, "indices": torch.int16, "values": torch.float32}
-    fits = {name: tensor.dtype for name, tensor in tensors.items()} == types and tensors["starts"].shape == (cells + 1,)
-    if fits:
-        starts, columns = tensors["starts"].numpy(), tensors["indices"].numpy().view(np.uint16)
-        fits = starts[0] == 0 and bool((starts[1:] >= starts[:-1]).all())
-        fits = fits and tensors["values"].shape == columns.shape == (starts[-1],)
-        fits = fits and int(columns.max(initial=0)) < shape[1]
-    if not fits:
-        raise ResourceError(
-            f"csr16: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
-        )
 
 
 def chunk_tensors(weight: Tensor) -> dict[str, Tensor]:
