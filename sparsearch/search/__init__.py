@@ -33,6 +33,7 @@ from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
 from sparsearch.search.spdy import SPDY
 from sparsearch.search.tpe import TPE
+from sparsearch.search.tyr import Tyr
 from sparsearch.seeds import spawn
 
 __all__ = [
@@ -59,6 +60,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "best_allocator": BestAllocator,
     "random": RandomSearch,
     "evopress": EvoPress,
+    "tyr": Tyr,
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,

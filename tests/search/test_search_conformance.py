@@ -41,6 +41,12 @@ class TestEvoPress(SearcherConformance):
         return make_searcher("evopress", options, problem, seed)
 
 
+class TestTyr(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"rounds": 3, "generations": 2, "offspring": 8, "survivors": [3, 1], "tokens": [128, 512]}
+        return make_searcher("tyr", options, problem, seed)
+
+
 class TestFisher(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("fisher", {}, problem, seed)
