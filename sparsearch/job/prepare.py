@@ -23,7 +23,8 @@ from sparsearch.search import SEARCHERS, Problem, Searcher, check_searcher, make
 from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
 from sparsearch.space.level import Level
 from sparsearch.space.repair import uniform
-from sparsearch.supernet import BuildPlan, Supernet
+from sparsearch.supernet import BuildPlan, Mixture, Supernet
+from sparsearch.supernet.accumulation import Shown
 
 DEFAULT_LENGTH = 256
 
@@ -61,7 +62,7 @@ class Prepared:
     @cached_property
     def build_plan(self) -> BuildPlan:
         """What the supernet is made from."""
-        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._propagated())
+        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._shown())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,6 +73,11 @@ class Prepared:
     def supernet_folder(self) -> Path:
         """Where the supernet lies."""
         return self.config.supernet or self.config.run.dir.parent / "supernets" / self.fingerprint
+
+    def _shown(self) -> Shown | None:
+        """What later blocks see of the ones before while the supernet is built."""
+        centre, accumulation = self._propagated(), self.config.space.accumulation
+        return centre if accumulation == "none" else Mixture.around(self.space, accumulation, centre)
 
     def _propagated(self) -> Allocation | None:
         section = self.config.space
@@ -123,6 +129,11 @@ def check_names(config: JobConfig) -> None:
     pruner = job_pruner(config)
     named = config.searcher
     check_searcher(named.name, named.options)
+    if config.space.accumulation != "none" and pruner.statistics == "none":
+        raise ConfigError(
+            f"space.accumulation: {pruner.name} looks at no inputs, so that no errors reach it; leave it out, or use "
+            "space.pruner: sparsegpt, wanda, or one followed by +refit"
+        )
     if config.warm_start is not None and not SEARCHERS[named.name].takes_start:
         able = ", ".join(name for name, searcher in SEARCHERS.items() if searcher.takes_start)
         raise ConfigError(

@@ -53,7 +53,9 @@ class Tyr(Searcher):
     Deviations: the steps are those of the job's absolute grid and end with its own (published are four rounds at
     12.5 % to 1.5625 %); any two sites may exchange sparsity, repaired to the budget, instead of two of one kind,
     so that attention and FFN need not keep their shares; mutants are made as in `evopress`; all rounds search the
-    one supernet that the job built, while the paper prunes anew around the winner of each round.
+    one supernet that the job built, while the paper prunes anew around the winner of each round. For that,
+    give the profile that was found to another job, as `warm_start` and to build around (`space.propagation:
+    allocation`, `space.accumulation: expectation`).
     """
 
     name: ClassVar[str] = "tyr"
