@@ -229,9 +229,11 @@ class _Build:
         replaced: dict[int, Tensor] = {}
         try:
             for index in (index for index, site in enumerate(space.sites) if site.block == block):
-                weight = self._mean(index, shares(shown, space, index))
-                replaced[index] = self._view(index).clone()
-                self._view(index).copy_(weight)
+                parts = shares(shown, space, index)
+                if parts.keys() != {0}:
+                    weight = self._mean(index, parts)
+                    replaced[index] = self._view(index).clone()
+                    self._view(index).copy_(weight)
             with torch.no_grad():
                 for number, rows in enumerate(self.batches):
                     self.states[number] = self._step(block, number, self._batch(rows))

@@ -129,6 +129,16 @@ def test_a_mean_of_one_level_is_that_level(tiny_model, plan_for, tmp_path):
             assert path.read_bytes() == (tmp_path / weighting / "sites" / path.name).read_bytes()
 
 
+def test_where_dense_alone_takes_part_the_dense_outputs_are_seen(tiny_model, plan_for, tmp_path):
+    for levels, window in ((["2:5"], None), ([0.5], Window(((0,),) * 14))):
+        model, plan = plan_for(tiny_model("llama"), levels=levels)
+        mixture = Mixture("expectation", window or Window.whole(plan.space))
+        build_supernet(model, plan, tmp_path / f"dense {levels}")
+        build_supernet(model, replace(plan, propagate=mixture), tmp_path / f"mean {levels}")
+        for path in (tmp_path / f"dense {levels}").glob("sites/*.safetensors"):
+            assert path.read_bytes() == (tmp_path / f"mean {levels}" / "sites" / path.name).read_bytes()
+
+
 def test_what_is_shown_is_part_of_the_fingerprint_and_the_manifest(tiny_model, plan_for, tmp_path):
     model, plan = plan_for(tiny_model("llama"), levels=[step / 10 for step in range(1, 10)])
     centres = [None, Allocation((1,) * 14), Allocation((1,) * 13 + (2,))]
