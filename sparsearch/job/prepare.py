@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,11 @@ class Prepared:
     @cached_property
     def build_plan(self) -> BuildPlan:
         """What the supernet is made from."""
-        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._shown())
+        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._shown(self._propagated()))
+
+    def plan_around(self, allocation: Allocation) -> BuildPlan:
+        """The same, with `allocation` in the place of what `space.propagation` names."""
+        return replace(self.build_plan, propagate=self._shown(allocation))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -74,9 +78,13 @@ class Prepared:
         """Where the supernet lies."""
         return self.config.supernet or self.config.run.dir.parent / "supernets" / self.fingerprint
 
-    def _shown(self) -> Shown | None:
-        """What later blocks see of the ones before while the supernet is built."""
-        centre, accumulation = self._propagated(), self.config.space.accumulation
+    def folder_around(self, allocation: Allocation) -> Path:
+        """Where the supernet of `plan_around` lies: beside the job's own, under its fingerprint."""
+        return self.supernet_folder.parent / digest(self.plan_around(allocation).identity(self.model))
+
+    def _shown(self, centre: Allocation | None) -> Shown | None:
+        """What later blocks see of the ones before while a supernet is built around `centre`."""
+        accumulation = self.config.space.accumulation
         return centre if accumulation == "none" else Mixture.around(self.space, accumulation, centre)
 
     def _propagated(self) -> Allocation | None:
@@ -115,9 +123,17 @@ def prepare(config: JobConfig) -> Prepared:
     warnings = _warnings(model, space) + start_warnings(given, space, start)
     prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings)
     # Made once for their checks: some options only fit some panels or spaces.
-    prepared.searcher()
+    rebuilds = prepared.searcher().rebuilds
     _ = prepared.build_plan
-    return prepared
+    if rebuilds and prepared.pruner.statistics == "none":
+        raise ConfigError(
+            f"searcher.rebuild: {prepared.pruner.name} looks at no inputs, so that it builds the same supernet again; "
+            "leave it out, or use space.pruner: sparsegpt, wanda, or one followed by +refit"
+        )
+    if not rebuilds:
+        return prepared
+    more = f"the searcher has {rebuilds} more supernets built, each as large as the first one"
+    return replace(prepared, warnings=(*warnings, more))
 
 
 def check_names(config: JobConfig) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from sparsearch.search.base import Evaluate, Progress, Searcher, Steps
+from sparsearch.errors import ConfigError
+from sparsearch.search.base import Evaluate, Progress, Rebuild, Searcher, Steps
 from sparsearch.search.checks import positive_integer
 from sparsearch.search.evopress import EvoPress, EvoPressOptions
 from sparsearch.space.allocation import Allocation
@@ -28,6 +29,7 @@ class TyrOptions(EvoPressOptions):
             (at least one, at most all).
         rounds: number of rounds; the first one has steps of `2 ** (rounds - 1)` levels of the grid, the last one
             of one level. With levels every 5 % three rounds have steps of 20, 10 and 5 %.
+        rebuild: whether every round but the first has a supernet of its own, built around its start.
     """
 
     generations: int = 50
@@ -35,10 +37,13 @@ class TyrOptions(EvoPressOptions):
     survivors: tuple[int, ...] = (16, 4, 1)
     tokens: tuple[int, ...] = (2048, 16384, 131072)
     rounds: int = 3
+    rebuild: bool = False
 
     def __post_init__(self) -> None:
         EvoPressOptions.__post_init__(self)  # super() does not know a class that was made anew for its slots
         positive_integer("rounds", self.rounds)
+        if not isinstance(self.rebuild, bool):
+            raise ConfigError(f"searcher.rebuild: {self.rebuild!r} is not allowed; give true or false")
 
 
 class Tyr(Searcher):
@@ -52,16 +57,20 @@ class Tyr(Searcher):
 
     Deviations: the steps are those of the job's absolute grid and end with its own (published are four rounds at
     12.5 % to 1.5625 %); any two sites may exchange sparsity, repaired to the budget, instead of two of one kind,
-    so that attention and FFN need not keep their shares; mutants are made as in `evopress`; all rounds search the
-    one supernet that the job built, while the paper prunes anew around the winner of each round. For that,
-    give the profile that was found to another job, as `warm_start` and to build around (`space.propagation:
-    allocation`, `space.accumulation: expectation`).
+    so that attention and FFN need not keep their shares; mutants are made as in `evopress`. The paper prunes anew
+    around the winner of each round; here `rebuild` does, with what `space.accumulation` says shown to later
+    blocks (published is `expectation`), and otherwise all rounds search the one supernet that the job has built.
     """
 
     name: ClassVar[str] = "tyr"
     options_type: ClassVar[type[EvoPressOptions]] = TyrOptions
     takes_start: ClassVar[bool] = True
     options: TyrOptions
+
+    @property
+    def rebuilds(self) -> int:
+        """One before every round but the first."""
+        return self.options.rounds - 1 if self.options.rebuild else 0
 
     @property
     def evaluations(self) -> int:
@@ -74,6 +83,8 @@ class Tyr(Searcher):
         total = self.options.rounds * self.options.generations
         self.progress = Progress(0, total, now)
         for number in range(self.options.rounds):
+            if number > 0 and self.options.rebuild:
+                yield Rebuild(now)
             now = yield from self._round(now, 2 ** (self.options.rounds - 1 - number))
             self.progress = Progress((number + 1) * self.options.generations, total, now)
         return now

@@ -47,6 +47,12 @@ class TestTyr(SearcherConformance):
         return make_searcher("tyr", options, problem, seed)
 
 
+class TestTyrRebuilding(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"rebuild": True, "generations": 2, "offspring": 4, "survivors": 1, "tokens": 256}
+        return make_searcher("tyr", options, problem, seed)
+
+
 class TestFisher(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("fisher", {}, problem, seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import check_searcher, make_searcher
+from sparsearch.search import Rebuild, check_searcher, make_searcher
 from sparsearch.search.evopress import EvoPress, EvoPressOptions
 from sparsearch.seeds import spawn
 from sparsearch.space import Allocation, Budget
@@ -41,6 +41,20 @@ def test_each_round_offers_nine_levels_around_the_winner_of_the_one_before_at_ha
         centre = run.progress[2 * 5 * (number + 1)].incumbent
     assert next(requests, None) is None
     assert run.best == centre
+
+
+def test_every_round_but_the_first_has_a_supernet_built_around_its_start():
+    synthetic = quadratic_problem(levels=FINE, noise=0.5)
+    searcher = small(synthetic, rebuild=True)
+    run = drive(searcher, synthetic)
+    places = [index for index, request in enumerate(run.requests) if isinstance(request, Rebuild)]
+    assert places == [10, 21] and searcher.rebuilds == 2
+    for place in places:
+        assert run.requests[place].allocation == run.progress[place].incumbent
+        assert run.requests[place].allocation in run.requests[place + 2].allocations
+    # On an objective that no supernet changes, it is the same search.
+    assert run.best == drive(small(synthetic), synthetic).best
+    assert small(synthetic).rebuilds == 0
 
 
 def test_a_round_that_sees_the_whole_grid_is_evopress():
@@ -98,6 +112,7 @@ def test_on_a_fine_grid_it_is_further_than_as_many_generations_of_single_steps()
     ("options", "message"),
     [
         ({"round": 5}, r"searcher\.round: tyr has no such option; .*did you mean 'rounds'"),
+        ({"rebuild": 1}, r"searcher\.rebuild: 1 is not allowed; give true or false"),
         ({"rounds": 0}, r"searcher\.rounds: 0 is not allowed; give a positive integer"),
         ({"offspring": "64"}, r"searcher\.offspring: '64' is not allowed"),
         ({"tokens": [2048]}, r"searcher\.tokens: 1 stages, but searcher\.survivors has 3"),
