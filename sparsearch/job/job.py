@@ -169,7 +169,7 @@ class _Running:
 
     def _note_usage(self, loop: SearchLoop, spent: Spent, seconds: float) -> None:
         """Adds what this process spent on the search to what earlier ones did."""
-        inside = spent.forward_seconds + spent.switch_seconds + loop.searcher_seconds
+        inside = spent.forward_seconds + spent.switch_seconds + loop.searcher_seconds + loop.rebuild_seconds
         usage = {
             "forward tokens": spent.forward_tokens,
             "backward tokens": spent.backward_tokens,
@@ -178,6 +178,7 @@ class _Running:
             "seconds in forwards and backwards": spent.forward_seconds,
             "seconds in switching": spent.switch_seconds,
             "seconds in the searcher": loop.searcher_seconds,
+            "seconds in rebuilding supernets": loop.rebuild_seconds,
             "seconds elsewhere": seconds - inside,
         }
         before = self.journal.fact("usage", {})
@@ -206,6 +207,7 @@ class _Running:
         self.announce.progress("compare", 0, 2)
         allocators = allocator_rows(prepared.problem(switcher.supernet), evaluations, seed)
         heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
+        # All rows and the curve are measured on the supernet that the search ended with.
         heldout.supernet = evaluations.supernet
         level = uniform(prepared.space, prepared.limits)
         found = Candidate(f"searched: {loop.searcher.name}", best, cost.seconds, cost.forward_tokens)

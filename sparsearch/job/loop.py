@@ -113,6 +113,7 @@ class SearchLoop:
         tokens: forward tokens that the searcher's requests cost, a backward counted as two, prefix reuse left out.
         memo_tokens: tokens that were asked for again and cost nothing.
         searcher_seconds: in the searcher itself.
+        rebuild_seconds: in building supernets, or opening them.
         rebuilt: the allocation around which the last supernet was built; None: it is the job's own.
     """
 
@@ -124,6 +125,7 @@ class SearchLoop:
     tokens: float = 0.0
     memo_tokens: float = 0.0
     searcher_seconds: float = 0.0
+    rebuild_seconds: float = 0.0
     rebuilt: Allocation | None = None
 
     def __post_init__(self) -> None:
@@ -153,7 +155,11 @@ class SearchLoop:
     def _rebuild(self, allocation: Allocation) -> FloatArray:
         """Puts another supernet in the place of the present one; its output errors."""
         self.evaluations.evaluator.switcher.restore()  # supernets are built from the dense model
-        supernet = self.rebuilder(allocation)
+        begun = time.perf_counter()
+        try:
+            supernet = self.rebuilder(allocation)
+        finally:
+            self.rebuild_seconds += time.perf_counter() - begun
         self.evaluations.move_to(supernet)
         self.sensitivities.supernet = self.statistics.supernet = supernet.fingerprint
         self.rebuilt = allocation

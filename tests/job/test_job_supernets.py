@@ -15,8 +15,11 @@ from sparsearch.export.run import export_run
 from sparsearch.job import plan as plan_module
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
+from sparsearch.job.loop import JournaledEvaluations, SearchLoop
 from sparsearch.job.stop import StopRequest
 from sparsearch.report.runs import read_finished_run
+from sparsearch.search import Evaluate, Options, Rebuild, Searcher, Sense
+from sparsearch.seeds import spawn
 from sparsearch.space import Allocation, Profile
 from sparsearch.supernet import Mixture, Supernet, Switcher
 
@@ -97,6 +100,51 @@ def test_values_are_those_of_the_supernet_that_their_panel_names(finished):
         np.testing.assert_allclose(row.values, expected, rtol=1e-4, atol=1e-7)
         differing += not np.allclose(first, last, rtol=1e-3)
     assert differing
+
+
+class Asking(Searcher):
+    """Asks for the same sensitivities before and after a supernet is rebuilt."""
+
+    name = "asking"
+
+    def steps(self):
+        here, self.answers = Allocation((5,) * 14), []
+        for request in (Sense(here, (0, 1)), Rebuild(here), Sense(here, (0, 1)), Evaluate((here,), (0, 1))):
+            self.answers.append((yield request))
+        return here
+
+
+def test_sensitivities_and_output_errors_are_those_of_the_supernet_too(finished, tmp_path):
+    prepared = finished.job.prepared
+    own = Supernet(prepared.supernet_folder, prepared.space)
+    switcher = Switcher(prepared.model, own)
+    evaluator = Evaluator(prepared.model, switcher, prepared.panels.search, prepared.objectives[:1], 12)
+
+    def asked(journal, **parts):
+        evaluations = JournaledEvaluations(evaluator, journal, "search")
+        loop = SearchLoop(Asking(prepared.problem(own), Options(), spawn(0, "asking")), evaluations, **parts)
+        try:
+            loop.run()
+        finally:
+            switcher.restore()
+        return loop
+
+    with Journal.create_or_open(tmp_path / "journal.sqlite") as journal:
+        loop = asked(journal, rebuilder=lambda allocation: finished.supernet)
+        before, errors, after, values = loop.searcher.answers
+        key = [key for key in (loop.sensitivities._key(Sense(loop.rebuilt, (0, 1))),) if journal.arrays(key)]
+        assert key and finished.supernet.fingerprint in key[0]
+        np.testing.assert_array_equal(errors, finished.supernet.errors)
+        assert not np.array_equal(before.gradient, after.gradient)
+        expected = values_on(finished.job, finished.supernet, prepared.panels.search, loop.rebuilt, (0, 1))
+        np.testing.assert_allclose(values[0], expected, rtol=1e-4)
+        switcher.exchange(own)
+        again = asked(journal, rebuilder=lambda allocation: finished.supernet)
+        assert np.array_equal(again.searcher.answers[2].gradient, after.gradient)
+        assert np.array_equal(again.searcher.answers[0].gradient, before.gradient)
+        switcher.exchange(own)
+        with pytest.raises(ValueError, match="no supernets"):
+            asked(journal)
 
 
 def test_compare_finds_the_values_and_evaluate_measures_on_the_last_supernet(finished):
