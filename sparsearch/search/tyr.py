@@ -60,6 +60,7 @@ class Tyr(Searcher):
     so that attention and FFN need not keep their shares; mutants are made as in `evopress`. The paper prunes anew
     around the winner of each round; here `rebuild` does, with what `space.accumulation` says shown to later
     blocks (published is `expectation`), and otherwise all rounds search the one supernet that the job has built.
+    A block's statistics are taken at once: its MLP does not see what was pruned in its own attention.
     """
 
     name: ClassVar[str] = "tyr"
