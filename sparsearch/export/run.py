@@ -20,6 +20,7 @@ from sparsearch.job.folder import RunFolder
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
 from sparsearch.job.prepare import Prepared
+from sparsearch.job.supernets import last_folder
 from sparsearch.model.load import load_tokenizer
 from sparsearch.model.site import Site
 from sparsearch.report.run import comparison_data
@@ -76,7 +77,7 @@ def export_run(
         job = open_run(job)
     chosen = chosen_profile(job.folder, profile)
     prepared, out = job.prepared, Path(out)
-    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
+    switcher = Switcher(prepared.model, _supernet(job))
     allocation = chosen.allocation(prepared.space)
     config_yaml = job.folder.config.read_text(encoding="utf-8")
     named = prepared.config.model
@@ -122,8 +123,13 @@ def complete_export(job: Job, out: Path) -> Exported:
     if Profile.load(out / EXPORTED_PROFILE) != best:
         raise ConfigError(f"out: {out} holds another profile of this job; choose another folder or delete this one")
     prepared = job.prepared
-    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
-    return Exported(out, best, _verify(prepared, switcher, out, best))
+    return Exported(out, best, _verify(prepared, Switcher(prepared.model, _supernet(job)), out, best))
+
+
+def _supernet(job: Job) -> Supernet:
+    """The supernet that the job's search ended with."""
+    with Journal.read(job.folder.journal) as journal:
+        return Supernet(last_folder(job.prepared, journal), job.prepared.space)
 
 
 def _is_free(out: Path) -> bool:

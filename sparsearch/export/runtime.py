@@ -34,8 +34,8 @@ def export_runtime(
 
     A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed in the smallest form
     whose values are those (`runtime.choice`); level 0 as well. What is no site stays in the dtype that the model
-    computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`. Needs memory
-    for the packed weights.
+    computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`.
+    Needs memory for the packed weights.
     """
     if not isinstance(model.module, PreTrainedModel):
         raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")

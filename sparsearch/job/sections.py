@@ -98,6 +98,7 @@ class SpaceConfig(Section):
     targets: Patterns = ("*",)
     ignore: Patterns = ()
     propagation: Literal["dense", "uniform", "allocation"] = "dense"
+    accumulation: Literal["none", "uniform", "expectation"] = "none"
     profile: LocalPath | None = Field(default=None, validate_default=True)
 
     @property

@@ -17,6 +17,7 @@ from sparsearch.search.base import (
     Options,
     Problem,
     Progress,
+    Rebuild,
     Request,
     Searcher,
     Sense,
@@ -33,6 +34,7 @@ from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
 from sparsearch.search.spdy import SPDY
 from sparsearch.search.tpe import TPE
+from sparsearch.search.tyr import Tyr
 from sparsearch.seeds import spawn
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Options",
     "Problem",
     "Progress",
+    "Rebuild",
     "Request",
     "Searcher",
     "Sense",
@@ -59,6 +62,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "best_allocator": BestAllocator,
     "random": RandomSearch,
     "evopress": EvoPress,
+    "tyr": Tyr,
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,

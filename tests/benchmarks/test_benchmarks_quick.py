@@ -12,6 +12,7 @@ from sparsearch.hardware import native
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
+    "accumulation",
     "build_cost",
     "disk_bytes",
     "inner_problem",
