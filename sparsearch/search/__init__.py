@@ -24,6 +24,7 @@ from sparsearch.search.base import (
     Steps,
     make_options,
 )
+from sparsearch.search.differentiable import Differentiable
 from sparsearch.search.equilibrium import Equilibrium
 from sparsearch.search.evopress import EvoPress
 from sparsearch.search.gp import GP
@@ -71,6 +72,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "spdy": SPDY,
     "greedy": Greedy,
     "equilibrium": Equilibrium,
+    "differentiable": Differentiable,
 }
 """All searchers that a job file may name."""
 

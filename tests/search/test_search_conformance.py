@@ -73,6 +73,11 @@ class TestQuadratic(SearcherConformance):
         return make_searcher("quadratic", {"start": 8, "sequences": 4, "most": 16}, problem, seed)
 
 
+class TestDifferentiable(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("differentiable", {"steps": 12, "compared": 8}, problem, seed)
+
+
 class TestTPE(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("tpe", {"trials": 24, "basis": "curve", "polish": 8}, problem, seed)
