@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -128,12 +127,18 @@ def fresh(name: str, folder: Path, threads: int) -> dict[str, float]:
     return found
 
 
+def peak_memory() -> float:
+    """MiB of this process at most. `ru_maxrss` would count what the parent had when it forked."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def child(name: str, folder: Path) -> None:
     begun = time.perf_counter()
     module = open_variant(name, folder)
     seconds = time.perf_counter() - begun
     generate(module, 4)
-    print(json.dumps({"load": seconds, "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"load": seconds, "MiB": peak_memory()}))
 
 
 def measure(label: str, model: PrunableModel, threads: int, rounds: int, quick: bool) -> list[Row]:

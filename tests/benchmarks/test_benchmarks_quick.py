@@ -19,6 +19,7 @@ NAMES = (
     pytest.param("kernels", marks=pytest.mark.skipif(native.unavailable() is not None, reason="no native library")),
     "switch_cost",
     pytest.param("build_memory", marks=pytest.mark.slow),
+    pytest.param("end_to_end", marks=pytest.mark.slow),
 )
 
 
