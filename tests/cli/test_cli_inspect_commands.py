@@ -5,6 +5,7 @@ import pytest
 import tiny_jobs
 
 from sparsearch.job.lock import RunLock
+from sparsearch.runtime import load
 
 
 def test_status_of_a_finished_run(finished, sparsearch):
@@ -166,7 +167,16 @@ def test_export_as_json_and_into_a_folder_that_is_taken(finished, tmp_path, spar
     assert tiny_jobs.listing(out) == before
     layout = sparsearch("export", finished, "--out", tmp_path / "other", "--layout", "dens")
     assert layout.code == 2
-    assert "--layout: 'dens' is unknown; allowed: dense (did you mean 'dense'?)" in layout.err
+    assert "--layout: 'dens' is unknown; allowed: dense, runtime (did you mean 'dense'?)" in layout.err
+
+
+def test_the_runtime_layout_is_verified_and_opens(finished, tmp_path, sparsearch):
+    out = tmp_path / "out"
+    answer = sparsearch("export", finished, "--out", out, "--layout", "runtime")
+    assert answer.code == 0, answer.err
+    assert re.search(r"reloaded in a fresh process: largest logit difference \S+, 5\d\.\d\d% zeros", answer.out)
+    assert "sparsearch.runtime.load" in (out / "README.md").read_text(encoding="utf-8")
+    assert load(out).can_generate()
 
 
 def test_a_truncated_shard_is_named(finished, tmp_path, sparsearch):
