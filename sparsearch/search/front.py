@@ -46,6 +46,31 @@ def nondominated(points: FloatArray) -> npt.NDArray[np.bool_]:
     return kept
 
 
+def thin(front: Front, most: int) -> Front:
+    """At most `most` points of `front`, those with the largest crowding distances; the order stays.
+
+    Distances are those on the whole front (Deb et al., NSGA-II, 2002): per objective the gap between a point's
+    neighbours over the range. The point with the least value always stays.
+    """
+    distances = crowding(np.column_stack([front.values, front.resources]))
+    distances[np.argmin(front.values)] = np.inf
+    first = np.lexsort((np.arange(len(distances)) != np.argmin(front.values), -distances))
+    kept = np.sort(first[:most])
+    return Front(tuple(front.allocations[index] for index in kept), front.values[kept], front.resources[kept])
+
+
+def crowding(points: FloatArray) -> FloatArray:
+    """Crowding distance `[n]` of `points` `[n, objectives]`; `inf` at the ends of each objective."""
+    distances = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        ranked = column[order]
+        gaps = np.full(len(points), np.inf)
+        gaps[1:-1] = (ranked[2:] - ranked[:-2]) / (ranked[-1] - ranked[0] or 1.0)
+        distances[order] += gaps
+    return distances
+
+
 def knee(front: Front) -> int:
     """Index of the point farthest below the chord between the extremes in the first resource.
 
