@@ -151,9 +151,7 @@ class Genetic(Searcher):
     def repaired(self, levels: IntArray) -> IntArray:
         """`levels` `[n, sites]`, with those that break the budget repaired to it."""
         space, limits = self.problem.space, self.problem.limits
-        rows = [
-            row if limits.met(Allocation.of(row)) else repair(space, limits, row, self.rng).array for row in levels
-        ]
+        rows = [row if limits.met(Allocation.of(row)) else repair(space, limits, row, self.rng).array for row in levels]
         return np.array(rows, dtype=np.int64).reshape(levels.shape)
 
     def _spent(self, allocations: list[Allocation] | tuple[Allocation, ...]) -> FloatArray:

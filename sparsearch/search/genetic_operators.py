@@ -25,7 +25,7 @@ class BudgetRepair(Repair):
         super().__init__()
         self._repaired = repaired
 
-    def _do(self, problem: Problem, X: IntArray, **kwargs: Any) -> IntArray:  # noqa: N803
+    def _do(self, problem: Problem, X: IntArray, **kwargs: Any) -> IntArray:
         return self._repaired(X)
 
 
@@ -36,7 +36,7 @@ class LevelSteps(Mutation):
         super().__init__()
         self._rng = rng
 
-    def _do(self, problem: Problem, X: IntArray, **kwargs: Any) -> IntArray:  # noqa: N803
+    def _do(self, problem: Problem, X: IntArray, **kwargs: Any) -> IntArray:
         count, sites = X.shape
         moved = self._rng.random(X.shape) < 1 / sites
         moved[np.arange(count), self._rng.integers(sites, size=count)] = True

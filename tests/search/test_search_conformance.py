@@ -156,11 +156,11 @@ class TestEquilibrium(SearcherConformance):
 
 class TestNSGA2(SearcherConformance):
     def make(self, problem, seed):
-        options = {"generations": 4, "population": 12, "sequences": 4, "finals": 8}
+        options = {"generations": 3, "population": 10, "sequences": 4, "finals": 8}
         return make_searcher("nsga2", options, problem, seed)
 
 
 class TestNSGA3(SearcherConformance):
     def make(self, problem, seed):
-        options = {"resources": ["params", "bytes"], "generations": 4, "population": 12, "sequences": 4, "finals": 8}
+        options = {"resources": ["params", "bytes"], "generations": 3, "population": 10, "sequences": 4, "finals": 8}
         return make_searcher("nsga3", options, problem, seed)
