@@ -19,18 +19,22 @@ class Front:
         allocations: one a point.
         values: mean objective of each, `[points]`.
         resources: what each costs, `[points, resources]`.
+        names: of the resources, in that order; empty where nobody has named them.
     """
 
     allocations: tuple[Allocation, ...]
     values: FloatArray
     resources: FloatArray
+    names: tuple[str, ...] = ()
 
 
-def make_front(allocations: tuple[Allocation, ...], values: FloatArray, resources: FloatArray) -> Front:
+def make_front(
+    allocations: tuple[Allocation, ...], values: FloatArray, resources: FloatArray, names: tuple[str, ...] = ()
+) -> Front:
     """The front among `allocations` with mean objectives `[n]` and costs `[n, resources]`, all to be minimised."""
     kept = np.flatnonzero(nondominated(np.column_stack([values, resources])))
     kept = kept[np.argsort(resources[kept, 0], kind="stable")]
-    return Front(tuple(allocations[index] for index in kept), values[kept], resources[kept])
+    return Front(tuple(allocations[index] for index in kept), values[kept], resources[kept], names)
 
 
 def nondominated(points: FloatArray) -> npt.NDArray[np.bool_]:
@@ -56,7 +60,8 @@ def thin(front: Front, most: int) -> Front:
     distances[np.argmin(front.values)] = np.inf
     first = np.lexsort((np.arange(len(distances)) != np.argmin(front.values), -distances))
     kept = np.sort(first[:most])
-    return Front(tuple(front.allocations[index] for index in kept), front.values[kept], front.resources[kept])
+    allocations = tuple(front.allocations[index] for index in kept)
+    return Front(allocations, front.values[kept], front.resources[kept], front.names)
 
 
 def crowding(points: FloatArray) -> FloatArray:

@@ -165,4 +165,4 @@ class Genetic(Searcher):
         if not len(finite):
             return None
         sound = tuple(allocations[index] for index in finite)
-        return make_front(sound, means[finite], self._spent(sound))
+        return make_front(sound, means[finite], self._spent(sound), self.options.resources)
