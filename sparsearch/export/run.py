@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from sparsearch.export.runtime import export_runtime
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
 from sparsearch.job.config import identity, load_config
 from sparsearch.job.folder import RunFolder
+from sparsearch.job.front import front_point
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
 from sparsearch.job.prepare import Prepared
@@ -26,8 +26,7 @@ from sparsearch.model.load import load_tokenizer
 from sparsearch.model.site import Site
 from sparsearch.report.run import comparison_data
 from sparsearch.report.table import Cells, comparison_cells
-from sparsearch.search.front import Front, knee
-from sparsearch.space import Allocation, Profile
+from sparsearch.space import Profile
 from sparsearch.supernet import Supernet, Switcher
 
 FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense, "runtime": export_runtime}
@@ -164,41 +163,12 @@ def chosen_profile(folder: RunFolder, name: str) -> Profile:
         ConfigError: there is no such file, no front, or no such point on it.
     """
     if name == "knee" or name.startswith("pareto:"):
-        return _on_front(folder, name)
+        return front_point(folder, name, PROFILES)
     path = {"best": folder.best, "uniform": folder.uniform}.get(name, Path(name))
     if not path.exists():
         what = "the search has not finished" if name in ("best", "uniform") else "no such file"
         raise ConfigError(f"--profile: {path} does not exist ({what}); allowed: {PROFILES}")
     return Profile.load(path)
-
-
-def _on_front(folder: RunFolder, name: str) -> Profile:
-    """The point of the run's front that `name` means: `pareto:K`, or `knee`."""
-    points = [Profile.load(path) for path in folder.front]
-    if not points or not folder.best.exists():
-        what = (
-            "it was not searched for one (nsga2 and nsga3 do)"
-            if folder.best.exists()
-            else "the search has not finished"
-        )
-        raise ConfigError(f"--profile: {name}, but {folder.path} has no front: {what}; allowed: {PROFILES}")
-    if name == "knee":
-        return points[knee(_front_of(points))]
-    allowed = {f"pareto:{index}": profile for index, profile in enumerate(points)}
-    if name not in allowed:
-        raise ConfigError(
-            f"--profile: {name} is no point of the front; allowed: pareto:0 to pareto:{len(points) - 1}, or knee"
-        )
-    return allowed[name]
-
-
-def _front_of(points: Sequence[Profile]) -> Front:
-    """Search values and resources of the points that the job has written; their allocations take a space."""
-    found = [profile.figures["front"] for profile in points]
-    names = tuple(found[0]["resources"])
-    resources = [[profile.resources[name]["profile"] for name in names] for profile in points]
-    allocations = (Allocation(()),) * len(points)
-    return Front(allocations, np.array([each["objective"] for each in found]), np.array(resources), names)
 
 
 def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile, layout: str = "dense") -> VerifyResult:

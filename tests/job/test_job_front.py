@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_jobs import mapping
 
 from sparsearch.cli.main import run
 from sparsearch.errors import ConfigError
@@ -12,7 +13,6 @@ from sparsearch.job.folder import RunFolder
 from sparsearch.job.job import FRONT_POINTS, Job
 from sparsearch.search.front import nondominated
 from sparsearch.space import Profile
-from tests.tiny_jobs import mapping
 
 SEARCHER = {"name": "nsga2", "resources": ["bytes"], "generations": 3, "population": 20, "sequences": 2, "finals": 4}
 
