@@ -64,7 +64,7 @@ def export(
     layout: Annotated[
         str, typer.Option(help="dense: an ordinary checkpoint with zeros. runtime: packed for the sparse kernels.")
     ] = "dense",
-    profile: Annotated[str, typer.Option(help="best, uniform, or the path of a profile.")] = "best",
+    profile: Annotated[str, typer.Option(help="best, uniform, pareto:K, knee, or the path of a profile.")] = "best",
     verify: Annotated[bool, typer.Option(help="Reload in a fresh process and compare.")] = True,
     recipe: Annotated[
         str | None,
@@ -106,7 +106,7 @@ def export(
 def evaluate(
     run: Run,
     profile: Annotated[
-        list[str] | None, typer.Option(help="best, uniform, or the path of a profile; repeatable.")
+        list[str] | None, typer.Option(help="best, uniform, pareto:K, knee, or the path of a profile; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:

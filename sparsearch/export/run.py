@@ -17,6 +17,7 @@ from sparsearch.export.runtime import export_runtime
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
 from sparsearch.job.config import identity, load_config
 from sparsearch.job.folder import RunFolder
+from sparsearch.job.front import front_point
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
 from sparsearch.job.prepare import Prepared
@@ -37,6 +38,7 @@ TOLERANCES = {"dense": {}, "runtime": {torch.float32: 1e-4, torch.bfloat16: 0.05
 An ordinary checkpoint computes the very same; other kernels sum in another order.
 """
 
+PROFILES = "best, uniform, pareto:K, knee, or the path of a profile"
 VERIFIED_SEQUENCES = 2
 EXPORTED_CONFIG = Path("sparsearch", "config.yaml")
 EXPORTED_PROFILE = Path("sparsearch", "profile.json")
@@ -65,7 +67,7 @@ def export_run(
         job: a job, or its run folder.
         out: a folder that does not exist yet.
         layout: one of `FORMATS`.
-        profile: `best`, `uniform`, or the path of a profile of the same search space.
+        profile: `best`, `uniform`, `pareto:K`, `knee`, or the path of a profile of the same search space.
         verify: reload in a fresh process and compare logits and zeros.
 
     Raises:
@@ -155,13 +157,17 @@ def open_run(run_dir: str | Path) -> Job:
 
 
 def chosen_profile(folder: RunFolder, name: str) -> Profile:
-    """`best`, `uniform`, or a profile file."""
+    """`best`, `uniform`, a point of the front as `pareto:K` or `knee`, or a profile file.
+
+    Raises:
+        ConfigError: there is no such file, no front, or no such point on it.
+    """
+    if name == "knee" or name.startswith("pareto:"):
+        return front_point(folder, name, PROFILES)
     path = {"best": folder.best, "uniform": folder.uniform}.get(name, Path(name))
     if not path.exists():
         what = "the search has not finished" if name in ("best", "uniform") else "no such file"
-        raise ConfigError(
-            f"--profile: {path} does not exist ({what}); allowed: best, uniform, or the path of a profile"
-        )
+        raise ConfigError(f"--profile: {path} does not exist ({what}); allowed: {PROFILES}")
     return Profile.load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count, takewhile
 from pathlib import Path
 
 from sparsearch.errors import ConflictError
@@ -35,6 +36,15 @@ class RunFolder:
     def uniform(self) -> Path:
         """The uniform allocation under the same budget."""
         return self.path / "profiles" / "uniform.json"
+
+    def pareto(self, index: int) -> Path:
+        """The profile of a point of the front, by its place in the order of the first resource."""
+        return self.path / "profiles" / f"pareto_{index}.json"
+
+    @property
+    def front(self) -> tuple[Path, ...]:
+        """The profiles of the front in its order; empty where the searcher looked for none."""
+        return tuple(takewhile(Path.exists, map(self.pareto, count())))
 
     @property
     def report(self) -> Path:

@@ -26,9 +26,13 @@ from sparsearch.job.stop import StopRequest
 from sparsearch.job.supernets import REBUILT, Supernets, batch_size, search_totals
 from sparsearch.model.panel import Panel
 from sparsearch.search import Progress
+from sparsearch.search.front import thin
 from sparsearch.space import Allocation, Profile
 from sparsearch.space.repair import uniform
 from sparsearch.supernet import Supernet, Switcher
+
+FRONT_POINTS = 16
+"""Points of a front that are measured on held-out text and written, the least crowded ones."""
 
 
 class Job:
@@ -225,15 +229,45 @@ class _Running:
         self.journal.set_fact("found", list(best.levels))
         self.journal.set_fact("found_panel", heldout.key)
         self.announce.progress("compare", 2, 2)
+        self._write_front(loop, level, heldout)
         return self._write_profiles(comparison, best, level, loop)
+
+    def _write_front(self, loop: SearchLoop, level: Allocation, heldout: JournaledEvaluations) -> None:
+        """The profiles of the searcher's front, each measured beside the dense model and the uniform allocation."""
+        if loop.searcher.front is None:
+            return
+        prepared = self.prepared
+        front = thin(loop.searcher.front, FRONT_POINTS)
+        for index, (allocation, value) in enumerate(zip(front.allocations, front.values.tolist(), strict=True)):
+            rows = [
+                Candidate("dense", prepared.space.dense()),
+                Candidate("uniform", level),
+                Candidate(f"searched: {loop.searcher.name}", allocation),
+            ]
+            figures = self._figures(compare(rows, heldout, prepared.space, prepared.config.seed), loop)
+            figures["front"] = {"resources": list(front.names), "objective": value}
+            self._profile(allocation, loop.searcher.name, loop, figures).save(self.folder.pareto(index))
 
     def _write_profiles(
         self, comparison: dict[str, Any], best: Allocation, level: Allocation, loop: SearchLoop
     ) -> Profile:
+        profile = self._profile(best, loop.searcher.name, loop, self._figures(comparison, loop))
+        profile.save(self.folder.best)
+        self._profile(level, "uniform", loop, {}).save(self.folder.uniform)
+        return profile
+
+    def _profile(self, allocation: Allocation, searcher: str, loop: SearchLoop, figures: dict[str, Any]) -> Profile:
+        return Profile.of(
+            self.prepared.space,
+            allocation,
+            budget=self.prepared.config.limits.describe(),
+            figures=figures,
+            provenance=self._provenance(searcher, loop),
+        )
+
+    def _figures(self, comparison: dict[str, Any], loop: SearchLoop) -> dict[str, Any]:
         rows = {row["name"]: row for row in comparison["rows"]}
-        prepared = self.prepared
-        shared = {"budget": prepared.config.limits.describe()}
-        figures = {
+        return {
             "heldout": {
                 name: {key: row[key] for key in ("objective", "perplexity", "sparsity")} for name, row in rows.items()
             },
@@ -241,14 +275,6 @@ class _Running:
             "differences": comparison["differences"],
             "evaluated_tokens": loop.tokens,
         }
-        profile = Profile.of(
-            prepared.space, best, **shared, figures=figures, provenance=self._provenance(loop.searcher.name, loop)
-        )
-        profile.save(self.folder.best)
-        Profile.of(prepared.space, level, **shared, provenance=self._provenance("uniform", loop)).save(
-            self.folder.uniform
-        )
-        return profile
 
     def _provenance(self, searcher: str, loop: SearchLoop) -> dict[str, Any]:
         config = self.prepared.config

@@ -30,6 +30,8 @@ from sparsearch.search.evopress import EvoPress
 from sparsearch.search.gp import GP
 from sparsearch.search.greedy import Greedy
 from sparsearch.search.knapsack import Knapsack
+from sparsearch.search.nsga2 import NSGA2
+from sparsearch.search.nsga3 import NSGA3
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
@@ -73,6 +75,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "greedy": Greedy,
     "equilibrium": Equilibrium,
     "differentiable": Differentiable,
+    "nsga2": NSGA2,
+    "nsga3": NSGA3,
 }
 """All searchers that a job file may name."""
 

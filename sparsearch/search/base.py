@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sparsearch.errors import ConfigError, did_you_mean
+from sparsearch.search.front import Front
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import uniform
@@ -174,6 +175,7 @@ class Searcher(ABC):
         self.rng = rng
         self.progress = Progress(0, 1, None)
         self.outcome = ""  # why it ended, where it stops by itself
+        self.front: Front | None = None  # once it is over, where it looks for one
         self._steps: Steps | None = None
         self._asked: Request | None = None
         self._best: Allocation | None = None

@@ -146,7 +146,5 @@ def test_a_run_that_was_moved_opens_where_it_is(run, tmp_path):
 def test_profiles_by_name_and_by_path(run):
     folder = open_run(run).folder
     assert chosen_profile(folder, "uniform") == chosen_profile(folder, str(Path(run, "profiles", "uniform.json")))
-    with pytest.raises(
-        ConfigError, match=r"--profile: bst does not exist \(no such file\); allowed: best, uniform, or"
-    ):
+    with pytest.raises(ConfigError, match=r"--profile: bst does not exist \(no such file\); allowed: best, uniform, "):
         chosen_profile(folder, "bst")

@@ -157,3 +157,15 @@ class TestEquilibrium(SearcherConformance):
 
     def make(self, problem, seed):
         return make_searcher("equilibrium", {"rounds": 3, "sequences": 4}, problem, seed)
+
+
+class TestNSGA2(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"generations": 3, "population": 10, "sequences": 4, "finals": 8}
+        return make_searcher("nsga2", options, problem, seed)
+
+
+class TestNSGA3(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"resources": ["params", "bytes"], "generations": 3, "population": 10, "sequences": 4, "finals": 8}
+        return make_searcher("nsga3", options, problem, seed)

@@ -1,0 +1,45 @@
+"""The front that a job has written, read back from its profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparsearch.errors import ConfigError
+from sparsearch.job.folder import RunFolder
+from sparsearch.search.front import Front, knee
+from sparsearch.space import Allocation, Profile
+
+
+def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
+    """The point of the run's front that `name` means: `pareto:K`, or `knee`.
+
+    Args:
+        allowed: what messages say may be given where there is no front.
+
+    Raises:
+        ConfigError: there is no front, or no such point on it.
+    """
+    done = folder.best.exists()
+    points = [Profile.load(path) for path in folder.front] if done else []
+    if not points:
+        what = "it was not searched for one (nsga2 and nsga3 do)" if done else "the search has not finished"
+        raise ConfigError(f"--profile: {name}, but {folder.path} has no front: {what}; allowed: {allowed}")
+    if name == "knee":
+        return points[knee(_front(points))]
+    named = {f"pareto:{index}": profile for index, profile in enumerate(points)}
+    if name not in named:
+        raise ConfigError(
+            f"--profile: {name} is no point of the front; allowed: pareto:0 to pareto:{len(points) - 1}, or knee"
+        )
+    return named[name]
+
+
+def _front(points: Sequence[Profile]) -> Front:
+    """Search values and resources of the points; their allocations are empty, as those take a search space."""
+    found = [profile.figures["front"] for profile in points]
+    names = tuple(found[0]["resources"])
+    resources = [[profile.resources[name]["profile"] for name in names] for profile in points]
+    values = np.array([each["objective"] for each in found])
+    return Front((Allocation(()),) * len(points), values, np.array(resources), names)

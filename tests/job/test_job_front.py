@@ -1,0 +1,106 @@
+"""A job with a multi-objective searcher: the profiles of its front, and what may be asked for by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_jobs import mapping
+
+from sparsearch.cli.main import run
+from sparsearch.errors import ConfigError
+from sparsearch.export.run import chosen_profile, open_run
+from sparsearch.job.folder import RunFolder
+from sparsearch.job.job import FRONT_POINTS, Job
+from sparsearch.search.front import nondominated
+from sparsearch.space import Profile
+
+SEARCHER = {"name": "nsga2", "resources": ["bytes"], "generations": 3, "population": 20, "sequences": 2, "finals": 4}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, tiny_llama_folder):
+    folder = tmp_path_factory.mktemp("front")
+    job = Job.of(mapping(folder, tiny_llama_folder, searcher=SEARCHER))
+    job.search()
+    return job
+
+
+@pytest.fixture
+def points(searched):
+    return [Profile.load(path) for path in searched.folder.front]
+
+
+def test_profiles_are_the_front_in_order(searched, points):
+    assert 1 < len(points) <= FRONT_POINTS
+    spent = [profile.resources["bytes"]["profile"] for profile in points]
+    values = [profile.figures["front"]["objective"] for profile in points]
+    assert spent == sorted(spent)
+    assert nondominated(np.column_stack([values, spent])).all()
+    assert points[int(np.argmin(values))].sites == Profile.load(searched.folder.best).sites
+
+
+def test_points_are_measured_as_the_best_is(searched, points):
+    best = Profile.load(searched.folder.best)
+    same = next(profile for profile in points if profile.sites == best.sites)
+    assert same.figures["heldout"]["searched: nsga2"] == best.figures["heldout"]["searched: nsga2"]
+    for profile in points:
+        assert profile.figures["heldout"].keys() == {"dense", "uniform", "searched: nsga2"}
+        assert profile.sparsity == pytest.approx(profile.figures["heldout"]["searched: nsga2"]["sparsity"])
+        assert profile.sparsity >= 0.5 and profile.budget == best.budget
+
+
+def test_a_second_run_writes_the_same(searched, points):
+    before = [path.read_bytes() for path in searched.folder.front]
+    for path in searched.folder.front[1:]:
+        path.unlink()
+    Job(searched.config).search()
+    assert [path.read_bytes() for path in searched.folder.front] == before
+
+
+def test_points_are_chosen_by_name(searched, points):
+    for index, profile in enumerate(points):
+        assert chosen_profile(searched.folder, f"pareto:{index}") == profile
+    x, y = (
+        np.array([pick(profile) for profile in points])
+        for pick in (lambda each: each.resources["bytes"]["profile"], lambda each: each.figures["front"]["objective"])
+    )
+    scaled = (x - x[0]) / (x[-1] - x[0]) + (y - y[-1]) / (y[0] - y[-1])
+    assert chosen_profile(searched.folder, "knee") == points[int(np.argmin(scaled))]
+
+
+@pytest.mark.parametrize("name", ["pareto:99", "pareto:-1", "pareto:", "pareto:x"])
+def test_points_off_the_front_are_refused(searched, points, name):
+    last = len(points) - 1
+    with pytest.raises(
+        ConfigError, match=f"--profile: {name} is no point.*allowed: pareto:0 to pareto:{last}, or knee"
+    ):
+        chosen_profile(searched.folder, name)
+
+
+@pytest.mark.parametrize("name", ["pareto:0", "knee"])
+def test_runs_without_a_front_are_refused(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ConfigError, match="has no front: the search has not finished"):
+        chosen_profile(folder, name)
+    folder.best.parent.mkdir()
+    folder.best.write_text("{}")
+    with pytest.raises(ConfigError, match=r"has no front: it was not searched for one \(nsga2 and nsga3 do\); allowed"):
+        chosen_profile(folder, name)
+
+
+def test_export_and_eval_take_points(searched, points, tmp_path, capsys):
+    where, out = str(searched.folder.path), tmp_path / "out"
+    assert run(["export", where, "--out", str(out), "--profile", "pareto:0"]) == 0
+    assert Profile.load(out / "sparsearch" / "profile.json") == points[0]
+    capsys.readouterr()
+    assert run(["eval", where, "--profile", "knee", "--profile", "pareto:1"]) == 0
+    printed = capsys.readouterr().out
+    assert "knee" in printed and "pareto:1" in printed
+    assert open_run(where).folder.front == searched.folder.front
+
+
+def test_a_resource_that_the_model_does_not_have_is_refused_before_any_work(tmp_path, tiny_llama_folder):
+    job = Job.of(mapping(tmp_path, tiny_llama_folder, searcher=SEARCHER | {"resources": ["joules"]}))
+    with pytest.raises(ConfigError, match=r"searcher\.resources: 'joules' is no resource.*params"):
+        job.search()
+    assert not job.folder.path.exists()
