@@ -14,6 +14,7 @@ Target: `expectation` around the allocation is no worse than `none`, in the medi
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -119,7 +120,8 @@ class Bench:
                 self.switcher.exchange(self.build(shown, calibration, Path(folder) / "supernet"))
                 for case, name in users_of:
                     values = self.evaluator.values([case.allocation], range(len(self.job.panels.heldout)))[0]
-                    print(f"seed {seed}, {case.target:.0%} {case.name}, {name}: {values.mean():.4f}", flush=True)
+                    line = f"seed {seed}, {case.target:.0%} {case.name}, {name}: {values.mean():.4f}"
+                    print(line, file=sys.stderr, flush=True)
                     yield Measured(case, name, seed, values)
                 self.switcher.restore()
 
