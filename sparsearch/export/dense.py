@@ -62,12 +62,7 @@ def export_dense(
     with new_folder(out) as folder:
         state = _storage_state(model, _replacements(model, weights() if callable(weights) else weights, profile))
         _save_model(model, state, folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        copy_remote_code(model, folder)
-        write_text(folder / "README.md", card)
-        profile.save(folder / "sparsearch" / "profile.json")
-        write_text(folder / "sparsearch" / "config.yaml", config_yaml)
+        write_beside(folder, model, profile, tokenizer, card, config_yaml)
 
 
 @contextmanager
@@ -111,30 +106,53 @@ def _settle(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _replacements(model: PrunableModel, weights: SiteWeights, profile: Profile) -> dict[int, Tensor]:
-    """Parameter (by id) to its new value, as it is to be stored: on the CPU, in the layout of its module."""
+def stored_weights(model: PrunableModel, weights: SiteWeights, profile: Profile) -> Iterator[tuple[Site, Tensor]]:
+    """Every site with its weight `[out, in]` as a checkpoint holds it: on the CPU, in the storage dtype, zeros +0.0.
+
+    Raises:
+        ConfigError: `weights` are not those of the profile.
+        ResourceError: a weight leaves the range of the storage dtype.
+    """
     wanted = {site["name"]: tuple(site["shape"]) for site in profile.sites}
-    found: dict[int, Tensor] = {}
     for site, tensor in weights:
         if wanted.pop(site.name, None) != tuple(tensor.shape):
             raise ConfigError(
                 f"export: the weight of {site.name} {list(tensor.shape)} is not one that the profile lists; "
                 "export with the supernet that the profile was made with"
             )
-        linear = model.module.get_submodule(site.module)
-        stored = positive_zeros(tensor.detach().to("cpu", model.storage_dtype))
+        stored = _positive_zeros(tensor.detach().to("cpu", model.storage_dtype))
         if not torch.isfinite(stored).all():
             raise ResourceError(
                 f"export: {site.name} holds values that {model.storage_dtype} cannot; build the supernet "
                 "again with another pruner or level grid"
             )
-        found[id(linear.weight)] = stored.T.contiguous() if isinstance(linear, Conv1D) else stored
+        yield site, stored
     if wanted:
         raise ConfigError(f"export: {len(wanted)} sites of the profile have no weight, first {min(wanted)}")
+
+
+def write_beside(
+    folder: Path, model: PrunableModel, profile: Profile, tokenizer: Any, card: str, config_yaml: str
+) -> None:
+    """What lies beside the weights of every layout: tokenizer, the model's own code, card, profile and job."""
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    _copy_remote_code(model, folder)
+    write_text(folder / "README.md", card)
+    profile.save(folder / "sparsearch" / "profile.json")
+    write_text(folder / "sparsearch" / "config.yaml", config_yaml)
+
+
+def _replacements(model: PrunableModel, weights: SiteWeights, profile: Profile) -> dict[int, Tensor]:
+    """Parameter (by id) to its new value, as it is to be stored, in the layout of its module."""
+    found: dict[int, Tensor] = {}
+    for site, stored in stored_weights(model, weights, profile):
+        linear = model.module.get_submodule(site.module)
+        found[id(linear.weight)] = stored.T.contiguous() if isinstance(linear, Conv1D) else stored
     return found
 
 
-def positive_zeros(tensor: Tensor) -> Tensor:
+def _positive_zeros(tensor: Tensor) -> Tensor:
     """`tensor` with every zero as +0.0."""
     return tensor.masked_fill(tensor == 0, 0.0)
 
@@ -145,12 +163,12 @@ def _storage_state(model: PrunableModel, replacements: dict[int, Tensor]) -> dic
     state = {}
     for name, tensor in model.module.state_dict(keep_vars=True).items():
         if id(tensor) not in stored:
-            stored[id(tensor)] = in_storage(tensor.detach(), model.storage_dtype)
+            stored[id(tensor)] = _in_storage(tensor.detach(), model.storage_dtype)
         state[name] = stored[id(tensor)]
     return state
 
 
-def in_storage(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _in_storage(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor` on the CPU in `dtype` where that keeps its values, else as it is."""
     tensor = tensor.cpu()
     if not tensor.is_floating_point():
@@ -171,7 +189,7 @@ def _save_model(model: PrunableModel, state: dict[str, Tensor], folder: Path) ->
     write_json(folder / "config.json", config)
 
 
-def copy_remote_code(model: PrunableModel, folder: Path) -> None:
+def _copy_remote_code(model: PrunableModel, folder: Path) -> None:
     """Python files of a local source folder, where its config refers to them (`auto_map`)."""
     config: Any = model.module.config
     source = Path(config._name_or_path or model.name)

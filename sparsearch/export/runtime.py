@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sparsearch.errors import ConfigError, ResourceError
-from sparsearch.export.dense import SiteWeights, copy_remote_code, new_folder, positive_zeros
-from sparsearch.files import write_json, write_text
+from sparsearch.errors import ConfigError
+from sparsearch.export.dense import SiteWeights, new_folder, stored_weights, write_beside
+from sparsearch.files import write_json
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.runtime.choice import pack_smallest
 from sparsearch.runtime.files import INDEX, PACKED, STATE, FormIndex, LinearIndex, RuntimeIndex, write_aligned
@@ -45,41 +45,22 @@ def export_runtime(
         write_aligned(_state(model, {linear.module for linear in linears}), folder / STATE)
         write_json(folder / INDEX, _index(model, linears).model_dump(exclude_none=True))
         _save_config(model, folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        copy_remote_code(model, folder)
-        write_text(folder / "README.md", card)
-        profile.save(folder / "sparsearch" / "profile.json")
-        write_text(folder / "sparsearch" / "config.yaml", config_yaml)
+        write_beside(folder, model, profile, tokenizer, card, config_yaml)
 
 
 def _packed(
     model: PrunableModel, weights: SiteWeights, profile: Profile
 ) -> tuple[list[LinearIndex], dict[str, Tensor]]:
     """The index and the tensors of all sites."""
-    wanted = {site["name"]: tuple(site["shape"]) for site in profile.sites}
     linears: list[LinearIndex] = []
     tensors: dict[str, Tensor] = {}
-    for site, weight in weights:
-        if wanted.pop(site.name, None) != tuple(weight.shape):
-            raise ConfigError(
-                f"export: the weight of {site.name} {list(weight.shape)} is not one that the profile lists; "
-                "export with the supernet that the profile was made with"
-            )
-        rounded = positive_zeros(weight.detach().to("cpu", model.storage_dtype).to(torch.float32))
-        if not torch.isfinite(rounded).all():
-            raise ResourceError(
-                f"export: {site.name} holds values that {model.storage_dtype} cannot; build the supernet "
-                "again with another pruner or level grid"
-            )
-        backend, packed = pack_smallest(rounded)
+    for site, stored in stored_weights(model, weights, profile):
+        backend, packed = pack_smallest(stored.to(torch.float32))
         names = {name: f"{site.module}:{name}" for name in packed.tensors}
         linears.append(
             LinearIndex(module=site.module, shape=packed.shape, forms=[FormIndex(backend=backend.name, tensors=names)])
         )
         tensors |= {names[name]: tensor for name, tensor in packed.tensors.items()}
-    if wanted:
-        raise ConfigError(f"export: {len(wanted)} sites of the profile have no weight, first {min(wanted)}")
     return linears, tensors
 
 
