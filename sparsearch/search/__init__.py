@@ -28,6 +28,8 @@ from sparsearch.search.evopress import EvoPress
 from sparsearch.search.gp import GP
 from sparsearch.search.greedy import Greedy
 from sparsearch.search.knapsack import Knapsack
+from sparsearch.search.nas import NAS
+from sparsearch.search.progressive import Progressive
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
@@ -67,6 +69,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "spdy": SPDY,
     "greedy": Greedy,
     "equilibrium": Equilibrium,
+    "nas": NAS,
+    "progressive": Progressive,
 }
 """All searchers that a job file may name."""
 

@@ -140,3 +140,13 @@ class TestEquilibrium(SearcherConformance):
 
     def make(self, problem, seed):
         return make_searcher("equilibrium", {"rounds": 3, "sequences": 4}, problem, seed)
+
+
+class TestNAS(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("nas", {"evaluations": 24, "start": 8, "batch": 8, "sequences": 3}, problem, seed)
+
+
+class TestProgressive(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("progressive", {"rounds": 3, "samples": 8, "sequences": 3}, problem, seed)
