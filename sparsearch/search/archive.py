@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -18,6 +19,13 @@ from sparsearch.space.space import FloatArray
 OUTERMOST = 3.0
 """Standard deviations within which all offsets of a design lie."""
 
+MEMORY = 256
+"""Latest evaluations that the predictor is fitted to. They lie where the search is now: with all of them a curve of
+two coefficients has to hold from ruined models to the best ones, and its errors are several times too small."""
+
+MOST = 8.0
+"""Largest inflation of standard errors."""
+
 STAGES = ((8, 16), (3, 64))
 """Of the final comparison: how many of the allocations left take part, and on how many further sequences."""
 
@@ -29,7 +37,7 @@ class Archive:
     batch is fitted; so every batch should hold an allocation of an earlier one.
 
     Attributes:
-        known: the allocations, in the order in which they were evaluated first.
+        known: all allocations, in the order in which they were evaluated first.
         evaluated: how many rows there are; an allocation in two batches counts twice.
     """
 
@@ -41,7 +49,7 @@ class Archive:
         self._levels: list[tuple[int, ...]] = []
         self._means: list[float] = []
         self._batches: list[int] = []
-        self._scales: FloatArray | None = None
+        self._last: Predictor | None = None
 
     def evaluate(self, allocations: Iterable[Allocation]) -> Generator[Evaluate, FloatArray, None]:
         """Takes in the means of distinct `allocations` on the same fresh sequences."""
@@ -56,11 +64,32 @@ class Archive:
         self._batches += [number] * len(batch)
 
     def fit(self) -> Predictor:
-        """The predictor of all of them."""
-        levels, batches = np.array(self._levels), np.array(self._batches)
-        predictor = Predictor.fit(self._features, levels, squeezed(np.array(self._means)), batches, self._scales)
-        self._scales = predictor.scales
-        return predictor
+        """The predictor of the latest ones, its errors inflated by how far off the one before was in the last batch.
+
+        What was evaluated because it promised most is where a model is wrong most, so that the errors of a fit alone
+        are several times too small there.
+        """
+        targets = squeezed(np.array(self._means))[-MEMORY:]
+        levels, batches = np.array(self._levels[-MEMORY:]), np.array(self._batches[-MEMORY:])
+        predictor = Predictor.fit(self._features, levels, targets, batches, None if self._last is None else self._last.scales)
+        inflation = 1.0 if self._last is None else float(np.clip(self._surprise(self._last), 1.0, MOST))
+        self._last = predictor
+        return replace(predictor, inflation=inflation)
+
+    def _surprise(self, predictor: Predictor) -> float:
+        """Root mean square of the errors of `predictor` in the latest batch, in standard errors."""
+        latest = np.flatnonzero(np.array(self._batches) == self._batches[-1])
+        if len(latest) == 1:
+            return 1.0
+        levels, targets = np.array(self._levels)[latest], squeezed(np.array(self._means))[latest]
+        found = predictor.contrast(levels[1:], levels[0])
+        expected = np.hypot(found.error, np.sqrt(2.0) * predictor.noise) + 1e-300
+        return float(np.sqrt(np.mean(((targets[1:] - targets[0] - found.mean) / expected) ** 2)))
+
+    @property
+    def recent(self) -> list[Allocation]:
+        """The distinct allocations that the predictor is fitted to; it is wrong about older ones."""
+        return [Allocation(levels) for levels in dict.fromkeys(self._levels[-MEMORY:])]
 
     def ranked(self, predictor: Predictor, allocations: Sequence[Allocation]) -> list[Allocation]:
         """`allocations`, those with the least predicted objective first."""

@@ -120,9 +120,9 @@ class NAS(Searcher):
                 break
             yield from archive.evaluate(self._fitting(archive, [best, *batch]))
             predictor = archive.fit()
-            best = archive.ranked(predictor, list(archive.known))[0]
+            best = archive.ranked(predictor, archive.recent)[0]
             self.progress = Progress(archive.evaluated, self.options.evaluations, best)
-        ranking = archive.ranked(predictor, list(archive.known))[:FINALISTS]
+        ranking = archive.ranked(predictor, archive.recent)[:FINALISTS]
         level = uniform(self.problem.space, self.problem.limits)
         best = yield from settled(self.problem, [*ranking, first, level], self.rng)
         self.progress = Progress(archive.evaluated, archive.evaluated, best)
@@ -152,7 +152,7 @@ class NAS(Searcher):
     def _proposals(self, archive: Archive, predictor: Predictor, best: Allocation) -> list[Allocation]:
         """New allocations: what evolution ends with, exact proposals, and draws from the posterior."""
         exact = self._exact(predictor, best)
-        evolved = self._evolved(predictor, best, [*exact, *archive.ranked(predictor, list(archive.known))])
+        evolved = self._evolved(predictor, best, [*exact, *archive.ranked(predictor, archive.recent)])
         evolved = [allocation for allocation in evolved if allocation not in archive.known]
         found = dict.fromkeys([*evolved[: max(self.options.batch // 8, 1)], *exact])
         for _ in range(self.options.batch):
@@ -177,14 +177,21 @@ class NAS(Searcher):
         return cheapest(space, limits, within(space.valid.shape[1], center.array, radius, values))
 
     def _evolved(self, predictor: Predictor, best: Allocation, seeds: list[Allocation]) -> list[Allocation]:
-        """The population after some generations on the predictor, the most promising first."""
+        """The population after some generations on the predictor, the most promising first.
+
+        An allocation is worth its predicted change and the standard errors of all moves that lead to it, added up:
+        errors of the model go together where an optimiser seeks them out.
+        """
+        errors = self.options.caution * predictor.moves(self.problem.space, best.array).error
+        sites = np.arange(len(errors))
         scores: dict[Allocation, float] = {}
         offspring = seeds
         for _ in range(GENERATIONS):
             fresh = [allocation for allocation in dict.fromkeys(offspring) if allocation not in scores]
             if fresh:
-                changes = predictor.contrast(np.array([each.levels for each in fresh]), best.array)
-                scores.update(zip(fresh, changes.cautious(self.options.caution).tolist(), strict=True))
+                levels = np.array([each.levels for each in fresh])
+                cautious = predictor.contrast(levels, best.array).mean + errors[sites, levels].sum(axis=1)
+                scores.update(zip(fresh, cautious.tolist(), strict=True))
             parents = sorted(scores, key=scores.__getitem__)[:PARENTS]
             offspring = [self._child(parents) for _ in range(OFFSPRING)]
         return sorted(scores, key=scores.__getitem__)

@@ -131,7 +131,7 @@ class Progressive(Searcher):
 
     def _leader(self, archive: Archive, predictor: Predictor) -> Allocation:
         """Of the evaluated allocations that are left, the one with the least predicted objective."""
-        return archive.ranked(predictor, [each for each in archive.known if self.windows.hold(each)])[0]
+        return archive.ranked(predictor, [each for each in archive.recent if self.windows.hold(each)])[0]
 
     def _planned(self, moves: Prediction, best: Allocation) -> list[Allocation]:
         """Exact optima of the effects as fitted around `best`, more and less cautiously, near to it and further."""
