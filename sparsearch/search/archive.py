@@ -71,7 +71,9 @@ class Archive:
         """
         targets = squeezed(np.array(self._means))[-MEMORY:]
         levels, batches = np.array(self._levels[-MEMORY:]), np.array(self._batches[-MEMORY:])
-        predictor = Predictor.fit(self._features, levels, targets, batches, None if self._last is None else self._last.scales)
+        predictor = Predictor.fit(
+            self._features, levels, targets, batches, None if self._last is None else self._last.scales
+        )
         inflation = 1.0 if self._last is None else float(np.clip(self._surprise(self._last), 1.0, MOST))
         self._last = predictor
         return replace(predictor, inflation=inflation)

@@ -58,7 +58,11 @@ class Features:
         reference = uniform(space, problem.limits).array
         tables = tables - tables[:, np.arange(len(space)), reference][:, :, None]
         units = tables[:, space.valid].std(axis=1)[:, None, None]
-        return cls(np.where(space.valid, tables / np.where(units > 0, units, 1.0), 0.0), depth_basis(space, CURVES).columns, _members(space))
+        return cls(
+            np.where(space.valid, tables / np.where(units > 0, units, 1.0), 0.0),
+            depth_basis(space, CURVES).columns,
+            _members(space),
+        )
 
     def groups(self, levels: IntArray) -> tuple[FloatArray, ...]:
         """Features of `levels` `[n, sites]`, an array `[n, features]` for each group."""
@@ -154,9 +158,7 @@ class Predictor:
         By Matheron's rule: a draw from the prior, less what the same draw of the targets would have made of it.
         """
         linear = [group for group, degree in enumerate(DEGREES) if degree == 1]
-        weights = [
-            np.sqrt(self._shares[group]) * rng.normal(size=self._train[group].shape[1]) for group in linear
-        ]
+        weights = [np.sqrt(self._shares[group]) * rng.normal(size=self._train[group].shape[1]) for group in linear]
         targets = self._others @ rng.normal(size=len(self._dual))
         targets += sum(self._train[group] @ drawn for group, drawn in zip(linear, weights, strict=True))
         dual = cho_solve((self._factor, True), targets)

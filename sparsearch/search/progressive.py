@@ -145,9 +145,7 @@ class Progressive(Searcher):
         return list(found)
 
 
-def clearly_worse(
-    moves: Prediction, limits: Limits, windows: Windows, best: Allocation, errors: float
-) -> BoolArray:
+def clearly_worse(moves: Prediction, limits: Limits, windows: Windows, best: Allocation, errors: float) -> BoolArray:
     """Levels `[sites, max levels]` whose effect and price together lie above those of `best` beyond doubt.
 
     A level changes the objective by its fitted effect, and what it saves of the bounded resources is worth so much

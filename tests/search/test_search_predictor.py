@@ -22,7 +22,7 @@ def sampled(count, seed=0):
 def truth(seed=0):
     """A function of additive and pairwise effects of the features, and its targets."""
     rng = np.random.default_rng(seed)
-    smooth, own, pairs = FEATURES.groups(sampled(500, seed=99))
+    _smooth, own, pairs = FEATURES.groups(sampled(500, seed=99))
     matrix = rng.normal(size=(pairs.shape[1], pairs.shape[1]))
     weights = rng.normal(size=own.shape[1])
     own_scale = np.std(own @ weights)

@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from search_references import BUDGETS, least_mean, tiny_problem
@@ -7,6 +10,7 @@ from sparsearch.search import check_searcher, make_searcher
 from sparsearch.search.progressive import clearly_worse
 from sparsearch.search.surrogate import Prediction
 from sparsearch.search.windows import Windows
+from sparsearch.space.budget import Budget
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
@@ -43,12 +47,10 @@ def test_it_beats_random_search_at_equal_evaluations(seed):
 
 @pytest.mark.parametrize("budget", [0.5, 0.6, 0.8])
 def test_windows_only_shrink_and_hold_what_is_stood_by(budget):
-    from sparsearch.space.budget import Budget
-
     synthetic = quadratic_problem(Budget(sparsity=budget), blocks=2, noise=0.1, sequences=64)
     searcher = make_searcher("progressive", {"rounds": 5, "error": 0.1}, synthetic.problem, 0)
     found = windows_of(searcher, synthetic)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert (after.low >= before.low).all() and (after.high <= before.high).all()
     assert found[-1].sizes.sum() < 0.7 * found[0].sizes.sum()
 
@@ -80,8 +82,6 @@ def test_levels_are_judged_at_the_price_of_the_budget_and_by_their_errors():
 
 
 def loose(limits):
-    from dataclasses import replace
-
     return replace(limits, bounds=limits.bounds * 100)
 
 
