@@ -127,7 +127,7 @@ def perturbed(
     columns = depth_basis(space, CURVES).columns
     pairs = -(-count // 2)
     # Sobol' points are balanced in powers of 2.
-    points = Sobol(len(space) + columns.shape[1], rng=rng).random_base2(max(pairs - 1, 0).bit_length())[:pairs]
+    points = Sobol(len(space) + columns.shape[1], seed=rng).random_base2(max(pairs - 1, 0).bit_length())[:pairs]
     normal = np.clip(ndtri(points), -OUTERMOST, OUTERMOST)
     own, smooth = normal[:, : len(space)], normal[:, len(space) :] @ columns.T
     offsets = spread * np.sqrt(0.5) * (own + smooth / np.sqrt(CURVES))

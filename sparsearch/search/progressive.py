@@ -70,7 +70,8 @@ class Progressive(Searcher):
     2. fits the effects of all levels with their standard errors (`predictor.Predictor`, a Bayesian ridge
        regression that also has pairs of blocks and kinds);
     3. eliminates levels that are clearly worse than the best allocation's at a common price (`clearly_worse`), each
-       with probability `error` at most of being wrong, if the fit's Gaussian errors hold.
+       with probability `error` at most of being wrong, if errors are Gaussian. Those of a fit alone are too small
+       for what was chosen by it, so they are multiplied by how far off the last round was (`Archive.fit`).
 
     A site's levels are ordered, so only the outermost go and what is left is a window. The best allocation's own
     levels are never eliminated: a budget that can be met stays so, whatever the evaluations say. It ends with one
