@@ -144,9 +144,9 @@ class TestEquilibrium(SearcherConformance):
 
 class TestNAS(SearcherConformance):
     def make(self, problem, seed):
-        return make_searcher("nas", {"evaluations": 24, "start": 8, "batch": 8, "sequences": 3}, problem, seed)
+        return make_searcher("nas", {"evaluations": 14, "start": 4, "batch": 8, "sequences": 3}, problem, seed)
 
 
 class TestProgressive(SearcherConformance):
     def make(self, problem, seed):
-        return make_searcher("progressive", {"rounds": 3, "samples": 8, "sequences": 3}, problem, seed)
+        return make_searcher("progressive", {"rounds": 2, "samples": 8, "sequences": 3}, problem, seed)
