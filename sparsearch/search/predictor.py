@@ -27,6 +27,10 @@ OFFSET = 100.0
 """Prior variance of the level of all targets, which are scaled to a variance of 1."""
 
 
+LEAST = 1e-6
+"""Least prior variance: where nothing is noisy or all targets are equal, the covariance can still be inverted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """What the predictor sees of an allocation, in three groups that share one prior variance each.
@@ -125,6 +129,7 @@ class Predictor:
         unit = float(targets.std()) or 1.0
         scaled = (targets - targets.mean()) / unit
         scales = fitted_scales(kernels, scaled, np.ones(len(kernels) + 1) if start is None else start)
+        scales = np.maximum(scales, LEAST)
         covariance = combined(kernels, scales) + OFFSET
         factor = cholesky(covariance, lower=True)
         return cls(features, scales, unit, norms, train, covariance, factor, cho_solve((factor, True), scaled))
