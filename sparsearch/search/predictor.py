@@ -56,8 +56,8 @@ class Features:
     def of(cls, problem: Problem) -> Features:
         """For `problem`: c is the layer's output error where the supernet has one, else that of SPDY's prior."""
         space = problem.space
-        known = problem.errors is not None
-        costs = np.maximum(np.nan_to_num(problem.errors) if known else prior_costs(space, "kept"), 0.0)
+        errors = problem.errors
+        costs = prior_costs(space, "kept") if errors is None else np.maximum(np.nan_to_num(errors), 0.0)
         tables = np.stack([costs, costs**2])
         reference = uniform(space, problem.limits).array
         tables = tables - tables[:, np.arange(len(space)), reference][:, :, None]
