@@ -53,16 +53,22 @@ class Check:
         return self.value <= self.at_most
 
 
-def parse_arguments(name: str, description: str | None, rounds: int | None) -> argparse.Namespace:
-    """The arguments of every benchmark; without `rounds` nothing is repeated."""
+def parse_arguments(
+    name: str, description: str | None, rounds: int | None, threads: Sequence[int] = ()
+) -> argparse.Namespace:
+    """The arguments of every benchmark; without `rounds` nothing is repeated, without `threads` torch's are used."""
     parser = argparse.ArgumentParser(description=description)
     if rounds is not None:
         parser.add_argument("--rounds", type=int, default=rounds, help=f"repetitions (default {rounds})")
+    if threads:
+        parser.add_argument("--threads", type=int, nargs="+", default=list(threads), help="default %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="the JSON (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
     given = parser.parse_args()
     if rounds is not None and given.rounds < 1:
         parser.error(f"--rounds: found {given.rounds}; allowed: 1 or more")
+    if threads and min(given.threads) < 1:
+        parser.error(f"--threads: found {min(given.threads)}; allowed: 1 or more")
     return given
 
 

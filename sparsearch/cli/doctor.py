@@ -26,6 +26,7 @@ def examine() -> dict[str, str]:
     """Name to finding, in the order to show."""
     import torch
 
+    from sparsearch.hardware.kernels import describe_kernels
     from sparsearch.reference import reference_path
 
     found = {"python": platform.python_version()}
@@ -38,6 +39,9 @@ def examine() -> dict[str, str]:
         torch.cuda.get_device_name() if torch.cuda.is_available() else "no device; everything runs on the CPU"
     )
     found["reference model"] = str(reference_path())
+    for kernel in describe_kernels():
+        reason = kernel["unavailable"]
+        found[f"kernel {kernel['name']}"] = f"unavailable: {reason}" if reason else "available"
     return found
 
 

@@ -1,4 +1,4 @@
-"""Commands between runs and between tools: compare, import."""
+"""Commands between runs and between tools: compare, study, import."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ importers = typer.Typer(help="Make a profile from another tool's file.", no_args
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     app.command()(compare)
+    app.command()(study)
     importers.command("evopress")(import_evopress)
     app.add_typer(importers, name="import")
 
@@ -43,6 +44,21 @@ def compare(
         print(f"warning: {warning}")
     for difference in found.differences:
         print(headline(difference, found.runs[0].objective))
+
+
+def study(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; it may be going still.")],
+    out: Annotated[Path, typer.Option(help="The file to write: Optuna's journal.")],
+    as_json: Json = False,
+) -> None:
+    """Write a run's evaluations as an Optuna study, for optuna-dashboard and Optuna's plots."""
+    from sparsearch.export.optuna_study import export_study
+
+    trials = export_study(run, out)
+    if as_json:
+        print_json({"out": str(out), "trials": trials})
+        return
+    print(f"wrote {out}: {trials} trials; optuna-dashboard {out} shows them")
 
 
 def import_evopress(

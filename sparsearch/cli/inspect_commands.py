@@ -23,6 +23,7 @@ class Kind(StrEnum):
     spaces = "spaces"
     objectives = "objectives"
     pruners = "pruners"
+    kernels = "kernels"
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +61,9 @@ def report(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="A folder that does not exist yet; for a recipe the file.")],
-    layout: Annotated[str, typer.Option(help="dense: an ordinary checkpoint with zeros.")] = "dense",
+    layout: Annotated[
+        str, typer.Option(help="dense: an ordinary checkpoint with zeros. runtime: packed for the sparse kernels.")
+    ] = "dense",
     profile: Annotated[str, typer.Option(help="best, uniform, or the path of a profile.")] = "best",
     verify: Annotated[bool, typer.Option(help="Reload in a fresh process and compare.")] = True,
     recipe: Annotated[
@@ -126,7 +129,7 @@ def evaluate(
 
 
 def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List what a job file may name."""
+    """List what a job file may name, and the kernels that the hardware is measured with."""
     rows = _rows(kind)
     if as_json:
         print_json(rows)
@@ -134,7 +137,8 @@ def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_j
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         options = "".join(f"\n{'':{width}}    {name}: {value}" for name, value in row.get("options", {}).items())
-        print(f"{row['name']:{width}}  {row['summary']}{options}")
+        missing = f" Unavailable: {row['unavailable']}." if row.get("unavailable") else ""
+        print(f"{row['name']:{width}}  {row['summary']}{missing}{options}")
 
 
 def _rows(kind: Kind) -> list[dict[str, Any]]:
@@ -146,6 +150,10 @@ def _rows(kind: Kind) -> list[dict[str, Any]]:
         from sparsearch.pruning import describe_pruners
 
         return describe_pruners()
+    if kind is Kind.kernels:
+        from sparsearch.hardware.kernels import describe_kernels
+
+        return describe_kernels()
     from sparsearch.job.presets import describe_presets
 
     return describe_presets("search_spaces" if kind is Kind.spaces else "objectives")

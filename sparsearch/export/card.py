@@ -12,6 +12,42 @@ import yaml
 
 from sparsearch.space import Profile
 
+NATURE = {
+    "dense": """\
+**Pruned weights are stored as zeros: by itself this checkpoint is neither smaller nor faster than the
+original.** A runtime with sparse kernels, or a format that leaves the zeros out, is what turns them into
+bytes or time.""",
+    "runtime": """\
+**Weights are packed for the sparse kernels of sparsearch on a CPU: pruned ones take no memory but a bit.**
+Only sparsearch opens this folder; `sparsearch export --layout dense` writes a checkpoint for other tools.""",
+}
+"""By layout: what the weights are."""
+
+LOADING = {
+    "dense": """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH_OR_NAME_OF_THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OR_NAME_OF_THIS_FOLDER")
+```
+
+It is an ordinary transformers checkpoint: whatever loads the original loads it, with the same options.""",
+    "runtime": """\
+```python
+import sparsearch.runtime
+from transformers import AutoTokenizer
+
+model = sparsearch.runtime.load("PATH_OF_THIS_FOLDER")  # a transformers model: forward, generate
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
+```
+
+For inference on a CPU.""",
+}
+"""By layout: how a model is made of the folder."""
+
+LIBRARIES = {"dense": "transformers", "runtime": "sparsearch"}
+
 TAGS = ["pruned", "sparse", "sparsearch"]
 
 CARD = """\
@@ -24,9 +60,7 @@ CARD = """\
 (budget: {budget}).
 How much each layer lost was searched by [sparsearch](sparsearch/profile.json), not set to one value for all.
 
-**Pruned weights are stored as zeros: by itself this checkpoint is neither smaller nor faster than the
-original.** A runtime with sparse kernels, or a format that leaves the zeros out, is what turns them into
-bytes or time.
+{nature}
 
 ## Figures
 
@@ -40,14 +74,7 @@ The level of every layer stands in `sparsearch/profile.json`.
 
 ## Loading
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("PATH_OR_NAME_OF_THIS_FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("PATH_OR_NAME_OF_THIS_FOLDER")
-```
-
-It is an ordinary transformers checkpoint: whatever loads the original loads it, with the same options.
+{loading}
 The licence and the limits of the original model apply to it as well.
 
 ## How it was made
@@ -64,6 +91,7 @@ def model_card(
     base_model: str,
     figures: tuple[Sequence[str], Sequence[Sequence[str]]],
     config_yaml: str,
+    layout: str = "dense",
 ) -> str:
     """Markdown with the metadata block that the Hugging Face hub reads.
 
@@ -72,9 +100,10 @@ def model_card(
         base_model: hub name or path of the original; of a path only the last part is shown.
         figures: heading and rows of the comparison table, as text.
         config_yaml: the job's YAML.
+        layout: dense or runtime, which load differently.
     """
     name = base_model if _is_hub_name(base_model) else Path(base_model).name
-    metadata = {"base_model": name, "tags": TAGS, "library_name": "transformers"}
+    metadata = {"base_model": name, "tags": TAGS, "library_name": LIBRARIES[layout]}
     budget = ", ".join(f"{resource} {bound}" for resource, bound in sorted(profile.budget.items()))
     return CARD.format(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True),
@@ -84,6 +113,8 @@ def model_card(
         sparsity=profile.sparsity,
         sites=len(profile.sites),
         budget=_inline(budget or "none"),
+        nature=NATURE[layout],
+        loading=LOADING[layout],
         figures=_markdown_table(*figures),
         kinds=_kinds(profile),
         fence=_fence(config_yaml),

@@ -59,19 +59,19 @@ def export_dense(
     """
     if not isinstance(model.module, PreTrainedModel):
         raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         state = _storage_state(model, _replacements(model, weights() if callable(weights) else weights, profile))
         _save_model(model, state, folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        _copy_remote_code(model, folder)
+        copy_remote_code(model, folder)
         write_text(folder / "README.md", card)
         profile.save(folder / "sparsearch" / "profile.json")
         write_text(folder / "sparsearch" / "config.yaml", config_yaml)
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` that becomes `out` when the block ends well, and vanishes when not."""
     out = Path(out).resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -122,7 +122,7 @@ def _replacements(model: PrunableModel, weights: SiteWeights, profile: Profile) 
                 "export with the supernet that the profile was made with"
             )
         linear = model.module.get_submodule(site.module)
-        stored = _positive_zeros(tensor.detach().to("cpu", model.storage_dtype))
+        stored = positive_zeros(tensor.detach().to("cpu", model.storage_dtype))
         if not torch.isfinite(stored).all():
             raise ResourceError(
                 f"export: {site.name} holds values that {model.storage_dtype} cannot; build the supernet "
@@ -134,7 +134,8 @@ def _replacements(model: PrunableModel, weights: SiteWeights, profile: Profile) 
     return found
 
 
-def _positive_zeros(tensor: Tensor) -> Tensor:
+def positive_zeros(tensor: Tensor) -> Tensor:
+    """`tensor` with every zero as +0.0."""
     return tensor.masked_fill(tensor == 0, 0.0)
 
 
@@ -144,12 +145,12 @@ def _storage_state(model: PrunableModel, replacements: dict[int, Tensor]) -> dic
     state = {}
     for name, tensor in model.module.state_dict(keep_vars=True).items():
         if id(tensor) not in stored:
-            stored[id(tensor)] = _in_storage(tensor.detach(), model.storage_dtype)
+            stored[id(tensor)] = in_storage(tensor.detach(), model.storage_dtype)
         state[name] = stored[id(tensor)]
     return state
 
 
-def _in_storage(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def in_storage(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor` on the CPU in `dtype` where that keeps its values, else as it is."""
     tensor = tensor.cpu()
     if not tensor.is_floating_point():
@@ -170,7 +171,7 @@ def _save_model(model: PrunableModel, state: dict[str, Tensor], folder: Path) ->
     write_json(folder / "config.json", config)
 
 
-def _copy_remote_code(model: PrunableModel, folder: Path) -> None:
+def copy_remote_code(model: PrunableModel, folder: Path) -> None:
     """Python files of a local source folder, where its config refers to them (`auto_map`)."""
     config: Any = model.module.config
     source = Path(config._name_or_path or model.name)

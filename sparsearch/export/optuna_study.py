@@ -33,6 +33,7 @@ class Mean:
 def export_study(job: Job | str | Path, out: str | Path) -> int:
     """Writes the evaluations of a run's search panel as an Optuna study, one trial an allocation.
 
+    Allocations that do not meet the budget, which some searchers evaluate to learn from, are left out.
     The file is Optuna's journal (`JournalStorage(JournalFileBackend(out))`); the study is named like the run
     folder. A trial's parameters are the sites' sparsities, its value is the mean objective over the sequences
     that it was evaluated on. Trials of a searcher that races or selects in stages rest on unequal sequences: the
@@ -57,9 +58,13 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
     prepared = job.prepared
     objective = prepared.objectives[0].name
     with Journal.read(job.folder.journal) as journal:
-        means = most_evaluated(mean_values(journal.rows(), "search", objective), MOST_TRIALS)
+        known = mean_values(journal.rows(), "search", objective)
+    means = most_evaluated([mean for mean in known if prepared.limits.met(mean.allocation)], MOST_TRIALS)
     if not means:
-        raise ConfigError(f"{job.folder.path} has no evaluations yet; run sparsearch search with its config.yaml first")
+        raise ConfigError(
+            f"{job.folder.path} has no evaluations within the budget yet; "
+            "run sparsearch search with its config.yaml first"
+        )
     named = {"uniform": job.folder.uniform, "best": job.folder.best}
     profiles = {Profile.load(path).allocation(prepared.space): name for name, path in named.items() if path.exists()}
     trials = _trials(means, prepared.space, profiles, prepared.panels.search.length)

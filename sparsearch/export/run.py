@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.export.card import model_card
 from sparsearch.export.dense import export_dense
+from sparsearch.export.runtime import export_runtime
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
 from sparsearch.job.config import identity, load_config
 from sparsearch.job.folder import RunFolder
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
 from sparsearch.job.prepare import Prepared
+from sparsearch.job.supernets import last_folder
 from sparsearch.model.load import load_tokenizer
 from sparsearch.model.site import Site
 from sparsearch.report.run import comparison_data
@@ -25,8 +28,14 @@ from sparsearch.report.table import Cells, comparison_cells
 from sparsearch.space import Profile
 from sparsearch.supernet import Supernet, Switcher
 
-FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense}
+FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense, "runtime": export_runtime}
 """Layout name, as in `sparsearch export --layout`, to the function that writes it."""
+
+TOLERANCES = {"dense": {}, "runtime": {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}}
+"""Largest difference of a logit, relative to the largest one, by layout and the dtype of the computation.
+
+An ordinary checkpoint computes the very same; other kernels sum in another order.
+"""
 
 VERIFIED_SEQUENCES = 2
 EXPORTED_CONFIG = Path("sparsearch", "config.yaml")
@@ -68,7 +77,7 @@ def export_run(
         job = open_run(job)
     chosen = chosen_profile(job.folder, profile)
     prepared, out = job.prepared, Path(out)
-    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
+    switcher = Switcher(prepared.model, _supernet(job))
     allocation = chosen.allocation(prepared.space)
     config_yaml = job.folder.config.read_text(encoding="utf-8")
     named = prepared.config.model
@@ -83,10 +92,10 @@ def export_run(
         out,
         profile=chosen,
         tokenizer=load_tokenizer(named.name, named.revision, named.trust_remote_code),
-        card=_card(job, chosen, config_yaml),
+        card=_card(job, chosen, config_yaml, layout),
         config_yaml=config_yaml,
     )
-    return Exported(out, chosen, _verify(prepared, switcher, out, chosen) if verify else None)
+    return Exported(out, chosen, _verify(prepared, switcher, out, chosen, layout) if verify else None)
 
 
 def check_target(job: Job, out: Path) -> None:
@@ -114,8 +123,13 @@ def complete_export(job: Job, out: Path) -> Exported:
     if Profile.load(out / EXPORTED_PROFILE) != best:
         raise ConfigError(f"out: {out} holds another profile of this job; choose another folder or delete this one")
     prepared = job.prepared
-    switcher = Switcher(prepared.model, Supernet(prepared.supernet_folder, prepared.space))
-    return Exported(out, best, _verify(prepared, switcher, out, best))
+    return Exported(out, best, _verify(prepared, Switcher(prepared.model, _supernet(job)), out, best))
+
+
+def _supernet(job: Job) -> Supernet:
+    """The supernet that the job's search ended with."""
+    with Journal.read(job.folder.journal) as journal:
+        return Supernet(last_folder(job.prepared, journal), job.prepared.space)
 
 
 def _is_free(out: Path) -> bool:
@@ -151,7 +165,7 @@ def chosen_profile(folder: RunFolder, name: str) -> Profile:
     return Profile.load(path)
 
 
-def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile) -> VerifyResult:
+def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile, layout: str = "dense") -> VerifyResult:
     """Compares `out` with the live model, which has the profile's weights meanwhile."""
     module = prepared.model.module
     input_ids = prepared.panels.heldout.items["input_ids"][:VERIFIED_SEQUENCES]
@@ -168,12 +182,14 @@ def _verify(prepared: Prepared, switcher: Switcher, out: Path, profile: Profile)
             dtype=parameter.dtype,
             auto_class="AutoModelForCausalLM" if has_head else "AutoModel",
             trust_remote_code=prepared.config.model.trust_remote_code,
+            tolerance=TOLERANCES[layout].get(parameter.dtype, 0.0),
+            layout=layout,
         )
     finally:
         switcher.restore()
 
 
-def _card(job: Job, profile: Profile, config_yaml: str) -> str:
+def _card(job: Job, profile: Profile, config_yaml: str, layout: str) -> str:
     with Journal.read(job.folder.journal) as journal:
         comparison = journal.fact("comparison")
     figures: Cells = (("figures",), [("not measured yet",)])
@@ -185,4 +201,5 @@ def _card(job: Job, profile: Profile, config_yaml: str) -> str:
         base_model=job.prepared.model.name,
         figures=figures,
         config_yaml=config_yaml,
+        layout=layout,
     )

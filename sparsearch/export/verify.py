@@ -19,6 +19,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import sparsearch.runtime
 from sparsearch.errors import ResourceError
 from sparsearch.files import read_json, write_json
 from sparsearch.space import Profile
@@ -72,6 +73,7 @@ def verify_export(
     auto_class: str = "AutoModelForCausalLM",
     trust_remote_code: bool = False,
     tolerance: float = 0.0,
+    layout: str = "dense",
 ) -> VerifyResult:
     """Loads `out` in a new Python process and compares it with the model that was exported.
 
@@ -87,7 +89,8 @@ def verify_export(
         dtype: what the live model computed in.
         auto_class: `AutoModelForCausalLM`, or `AutoModel` for a model without a head.
         trust_remote_code: only if the original model needed it.
-        tolerance: largest difference of a logit to accept.
+        tolerance: largest difference of a logit to accept, relative to the largest logit.
+        layout: dense, or runtime, which the child opens with `sparsearch.runtime.load`.
 
     Raises:
         ResourceError: the export does not load, lacks weights, computes something else, has -0.0 where zeros
@@ -96,6 +99,7 @@ def verify_export(
     out = Path(out).resolve()
     request = {
         "out": str(out),
+        "layout": layout,
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
         "auto_class": auto_class,
@@ -112,10 +116,11 @@ def verify_export(
         logits = load_file(folder / OUTPUTS)["logits"]
     _check_weights(out, found, profile)
     difference = _max_difference(out, logits, expected_logits.cpu())
-    if not difference <= tolerance:
+    allowed = tolerance * float(expected_logits.abs().max()) if tolerance else 0.0
+    if not difference <= allowed:
         raise ResourceError(
             f"verify: {out} computes other logits than the model in memory (largest difference "
-            f"{difference:.3g}, allowed {tolerance:g}); delete the folder and export again"
+            f"{difference:.3g}, allowed {allowed:.3g}); delete the folder and export again"
         )
     zeros = {site: counts["zeros"] for site, counts in found["sites"].items()}
     return VerifyResult(difference, zeros, sum(zeros.values()) / sum(s["size"] for s in found["sites"].values()))
@@ -175,17 +180,32 @@ def _max_difference(out: Path, found: Tensor, expected: Tensor) -> float:
 def _child(folder: Path) -> None:
     request = read_json(folder / REQUEST)
     torch.set_num_threads(request["threads"])
+    module, missing = _load_runtime(request) if request["layout"] == "runtime" else _load_dense(request)
+    sites = {name: _count(_weight(module.get_submodule(name))) for name in request["sites"]}
+    logits = forward_logits(module, load_file(folder / INPUTS)["input_ids"])
+    save_file({"logits": logits}, folder / OUTPUTS)
+    write_json(folder / FOUND, {"sites": sites, "missing": missing})
+
+
+def _load_dense(request: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model as transformers loads it, and the weights that it has not found."""
     module, info = getattr(transformers, request["auto_class"]).from_pretrained(
         request["out"],
         dtype=getattr(torch, request["dtype"]),
         trust_remote_code=request["trust_remote_code"],
         output_loading_info=True,
     )
-    module.eval().to(request["device"])
-    sites = {name: _count(module.get_submodule(name).weight) for name in request["sites"]}
-    logits = forward_logits(module, load_file(folder / INPUTS)["input_ids"])
-    save_file({"logits": logits}, folder / OUTPUTS)
-    write_json(folder / FOUND, {"sites": sites, "missing": sorted(info["missing_keys"])})
+    return module.eval().to(request["device"]), sorted(info["missing_keys"])
+
+
+def _load_runtime(request: dict[str, Any]) -> tuple[Any, list[str]]:
+    """A runtime misses nothing, or does not load."""
+    return sparsearch.runtime.load(request["out"], trust_remote_code=request["trust_remote_code"]), []
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight: Any = module.unpacked() if isinstance(module, sparsearch.runtime.PackedLinear) else module.weight
+    return weight
 
 
 def _count(weight: Tensor) -> dict[str, int]:

@@ -43,12 +43,20 @@ __all__ = [
     "with_overrides",
 ]
 
-DEFAULTS: dict[str, Any] = {"space": "unstructured", "objective": "kl", "searcher": "evopress"}
+DEFAULTS: dict[str, Any] = {"space": "unstructured", "objective": "kl", "searcher": "quadratic"}
 PRESETS: dict[str, tuple[Kind, type[SpaceConfig] | type[ObjectiveConfig]]] = {
     "space": ("search_spaces", SpaceConfig),
     "objective": ("objectives", ObjectiveConfig),
 }
-NOT_RESULT = ("model.device", "supernet", "run.dir", "run.time_limit", "run.workers")
+NOT_RESULT = (
+    "model.device",
+    "supernet",
+    "run.dir",
+    "run.time_limit",
+    "run.workers",
+    "run.state_cache",
+    "run.variant_cache",
+)
 """Fields that say where, how long and on what a job runs, but do not change what it finds."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,14 +23,12 @@ from sparsearch.job.loop import JournaledEvaluations, SearchLoop
 from sparsearch.job.plan import Plan, check_disk, make_plan
 from sparsearch.job.prepare import Prepared, prepare
 from sparsearch.job.stop import StopRequest
+from sparsearch.job.supernets import REBUILT, Supernets, batch_size, search_totals
 from sparsearch.model.panel import Panel
 from sparsearch.search import Progress
 from sparsearch.space import Allocation, Profile
 from sparsearch.space.repair import uniform
-from sparsearch.supernet import Supernet, Switcher, build_supernet
-from sparsearch.supernet.build import supernet_complete
-
-BATCH_TOKENS = 4096
+from sparsearch.supernet import Supernet, Switcher
 
 
 class Job:
@@ -98,7 +95,7 @@ class Job:
         """The run folder, locked and claimed; nothing is touched before every check has passed."""
         self.folder.check(self.config)
         prepared = self.prepared
-        check_disk(prepared)
+        check_disk(prepared, prepared.supernet_folder)
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.folder.path))
             self.folder.claim(self.config)
@@ -118,31 +115,13 @@ class _Running:
         self.journal = journal
         self.stop = stop
         self.announce = announce
+        self.supernets = Supernets(prepared, journal, stop, announce)
 
     def build(self) -> Supernet:
         """The build stage."""
-        prepared, folder = self.prepared, self.prepared.supernet_folder
-        for warning in prepared.warnings:
+        for warning in self.prepared.warnings:
             self.announce.line("build", f"warning: {warning}")
-        if not supernet_complete(folder):
-            self.announce.line("build", f"supernet of {len(prepared.space)} sites in {folder}")
-
-        def report(done: int, total: int) -> None:
-            self.announce.progress("build", done, total)
-            self.stop.check()
-
-        supernet = build_supernet(
-            prepared.model,
-            prepared.build_plan,
-            folder,
-            batch_size=self._batch_size(prepared.panels.calibration),
-            workers=prepared.config.run.workers or os.cpu_count() or 1,
-            report=report,
-        )
-        self.journal.set_fact(
-            "supernet", {"folder": str(folder), "fingerprint": supernet.fingerprint, "bytes": supernet.bytes}
-        )
-        return supernet
+        return self.supernets.own()
 
     def search(self) -> Profile:
         """The search and compare stages."""
@@ -156,12 +135,14 @@ class _Running:
                 self.announce.progress("search", progress.done, progress.total, f"{tokens:.4g} tokens")
                 self.stop.check(progressed=evaluations.computed > 0)
 
-            loop = SearchLoop(prepared.searcher(supernet), evaluations, report)
+            loop = SearchLoop(prepared.searcher(supernet), evaluations, report, self.supernets.around)
             begun = time.perf_counter()
             try:
                 best = loop.run()
             finally:
                 self._note_usage(loop, evaluations.evaluator.spent, time.perf_counter() - begun)
+            if loop.rebuilt is not None:
+                self.journal.set_fact(REBUILT, list(loop.rebuilt.levels))
             why = f": {loop.searcher.outcome}" if loop.searcher.outcome else ""
             self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens{why}")
             cost = self._search_cost(loop)
@@ -176,6 +157,8 @@ class _Running:
         switcher = Switcher(self.prepared.model, self.build())
         try:
             heldout = self._evaluations(switcher, self.prepared.panels.heldout, "heldout", only_main=False)
+            if (last := self.supernets.last()) is not None:
+                heldout.move_to(last)
             rows = [
                 Candidate("dense", space.dense()),
                 *(Candidate(name, allocation) for name, allocation in found.items()),
@@ -186,7 +169,7 @@ class _Running:
 
     def _note_usage(self, loop: SearchLoop, spent: Spent, seconds: float) -> None:
         """Adds what this process spent on the search to what earlier ones did."""
-        inside = spent.forward_seconds + spent.switch_seconds + loop.searcher_seconds
+        inside = spent.forward_seconds + spent.switch_seconds + loop.searcher_seconds + loop.rebuild_seconds
         usage = {
             "forward tokens": spent.forward_tokens,
             "backward tokens": spent.backward_tokens,
@@ -195,6 +178,7 @@ class _Running:
             "seconds in forwards and backwards": spent.forward_seconds,
             "seconds in switching": spent.switch_seconds,
             "seconds in the searcher": loop.searcher_seconds,
+            "seconds in rebuilding supernets": loop.rebuild_seconds,
             "seconds elsewhere": seconds - inside,
         }
         before = self.journal.fact("usage", {})
@@ -204,7 +188,7 @@ class _Running:
         """What the search has cost; noted before the allocators add to its panel, so that a resume changes nothing."""
         cost = self.journal.fact("search_cost")
         if cost is None:
-            cost = asdict(self.journal.totals().get("search", Totals()))
+            cost = asdict(search_totals(self.journal))
             for paid in (loop.sensitivities, loop.statistics):
                 cost["forward_tokens"] += paid.forward_tokens
                 cost["seconds"] += paid.seconds
@@ -223,6 +207,8 @@ class _Running:
         self.announce.progress("compare", 0, 2)
         allocators = allocator_rows(prepared.problem(switcher.supernet), evaluations, seed)
         heldout = self._evaluations(switcher, prepared.panels.heldout, "heldout", only_main=False)
+        # All rows and the curve are measured on the supernet that the search ended with.
+        heldout.supernet = evaluations.supernet
         level = uniform(prepared.space, prepared.limits)
         found = Candidate(f"searched: {loop.searcher.name}", best, cost.seconds, cost.forward_tokens)
         candidates = [
@@ -235,8 +221,9 @@ class _Running:
         self.announce.progress("compare", 1, 2)
         comparison["curve"] = curve(loop.milestones, {"uniform": level}, heldout, seed)
         self.journal.set_fact("comparison", comparison)
-        # By this `sparsearch compare` finds its held-out values without a search space.
+        # By these `sparsearch compare` finds its held-out values without a search space.
         self.journal.set_fact("found", list(best.levels))
+        self.journal.set_fact("found_panel", heldout.key)
         self.announce.progress("compare", 2, 2)
         return self._write_profiles(comparison, best, level, loop)
 
@@ -255,19 +242,21 @@ class _Running:
             "evaluated_tokens": loop.tokens,
         }
         profile = Profile.of(
-            prepared.space, best, **shared, figures=figures, provenance=self._provenance(loop.searcher.name)
+            prepared.space, best, **shared, figures=figures, provenance=self._provenance(loop.searcher.name, loop)
         )
         profile.save(self.folder.best)
-        Profile.of(prepared.space, level, **shared, provenance=self._provenance("uniform")).save(self.folder.uniform)
+        Profile.of(prepared.space, level, **shared, provenance=self._provenance("uniform", loop)).save(
+            self.folder.uniform
+        )
         return profile
 
-    def _provenance(self, searcher: str) -> dict[str, Any]:
+    def _provenance(self, searcher: str, loop: SearchLoop) -> dict[str, Any]:
         config = self.prepared.config
         return {
             "model": self.prepared.model.name,
             "searcher": searcher,
             "seed": config.seed,
-            "supernet": self.prepared.fingerprint,
+            "supernet": loop.evaluations.supernet or self.prepared.fingerprint,
             "search_panel": self.prepared.panels.search.fingerprint,
             "heldout_panel": self.prepared.panels.heldout.fingerprint,
             "sparsearch": sparsearch.__version__,
@@ -275,8 +264,6 @@ class _Running:
 
     def _evaluations(self, switcher: Switcher, panel: Panel, name: str, only_main: bool) -> JournaledEvaluations:
         objectives = self.prepared.objectives[:1] if only_main else self.prepared.objectives
-        evaluator = Evaluator(self.prepared.model, switcher, panel, objectives, self._batch_size(panel))
+        size, cached = batch_size(panel), self.prepared.config.run.state_cache
+        evaluator = Evaluator(self.prepared.model, switcher, panel, objectives, size, cached)
         return JournaledEvaluations(evaluator, self.journal, name, self.stop.check)
-
-    def _batch_size(self, panel: Panel) -> int:
-        return max(1, BATCH_TOKENS // panel.length)

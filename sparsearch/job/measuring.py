@@ -24,6 +24,7 @@ class JournaledStatistics:
     What is drawn at random follows from the request alone.
 
     Attributes:
+        supernet: fingerprint of the supernet that answers; "" for the job's own.
         forward_tokens: what all requests so far cost, a backward counted as two forwards, those that an earlier
             run paid for included; `seconds` likewise.
     """
@@ -31,13 +32,15 @@ class JournaledStatistics:
     evaluator: Evaluator
     journal: Journal
     check: Callable[[], None] = lambda: None
+    supernet: str = ""
     forward_tokens: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
 
     def of(self, request: Measure) -> FloatArray:
         """The statistic that `request` asks for."""
         identity = [request.statistic, dict(request.parameters), list(request.sequences)]
-        key = f"statistics/{request.statistic}/{digest(identity)}"
+        scope = f"{self.supernet}/" if self.supernet else ""
+        key = f"statistics/{scope}{request.statistic}/{digest(identity)}"
         arrays = self.journal.arrays(key)
         if arrays is None:
             arrays = self._compute(request, key)

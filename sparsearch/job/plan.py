@@ -93,13 +93,12 @@ def supernet_bytes(space: SearchSpace, updates_weights: bool, itemsize: int) -> 
     return total
 
 
-def check_disk(prepared: Prepared) -> None:
-    """Refuses a supernet that the disk has no room for; what an earlier run has built of it needs none.
+def check_disk(prepared: Prepared, folder: Path) -> None:
+    """Refuses a supernet in `folder` that the disk has no room for; what an earlier run has built needs none.
 
     Raises:
         ResourceError: says how much is missing.
     """
-    folder = prepared.supernet_folder
     if supernet_complete(folder):
         return
     whole = supernet_bytes(prepared.space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize)

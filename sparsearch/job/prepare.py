@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from sparsearch.search import SEARCHERS, Problem, Searcher, check_searcher, make
 from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
 from sparsearch.space.level import Level
 from sparsearch.space.repair import uniform
-from sparsearch.supernet import BuildPlan, Supernet
+from sparsearch.supernet import BuildPlan, Mixture, Supernet
+from sparsearch.supernet.accumulation import Shown
 
 DEFAULT_LENGTH = 256
 
@@ -61,7 +62,11 @@ class Prepared:
     @cached_property
     def build_plan(self) -> BuildPlan:
         """What the supernet is made from."""
-        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._propagated())
+        return BuildPlan(self.space, self.pruner, self.panels.calibration, self._shown(self._propagated()))
+
+    def plan_around(self, allocation: Allocation) -> BuildPlan:
+        """The same, with `allocation` in the place of what `space.propagation` names."""
+        return replace(self.build_plan, propagate=self._shown(allocation))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,6 +77,15 @@ class Prepared:
     def supernet_folder(self) -> Path:
         """Where the supernet lies."""
         return self.config.supernet or self.config.run.dir.parent / "supernets" / self.fingerprint
+
+    def folder_around(self, allocation: Allocation) -> Path:
+        """Where the supernet of `plan_around` lies: beside the job's own, under its fingerprint."""
+        return self.supernet_folder.parent / digest(self.plan_around(allocation).identity(self.model))
+
+    def _shown(self, centre: Allocation | None) -> Shown | None:
+        """What later blocks see of the ones before while a supernet is built around `centre`."""
+        accumulation = self.config.space.accumulation
+        return centre if accumulation == "none" else Mixture.around(self.space, accumulation, centre)
 
     def _propagated(self) -> Allocation | None:
         section = self.config.space
@@ -109,9 +123,17 @@ def prepare(config: JobConfig) -> Prepared:
     warnings = _warnings(model, space) + start_warnings(given, space, start)
     prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings)
     # Made once for their checks: some options only fit some panels or spaces.
-    prepared.searcher()
+    rebuilds = prepared.searcher().rebuilds
     _ = prepared.build_plan
-    return prepared
+    if rebuilds and prepared.pruner.statistics == "none":
+        raise ConfigError(
+            f"searcher.rebuild: {prepared.pruner.name} looks at no inputs, so that it builds the same supernet again; "
+            "leave it out, or use space.pruner: sparsegpt, wanda, or one followed by +refit"
+        )
+    if not rebuilds:
+        return prepared
+    more = f"the searcher has {rebuilds} more supernets built, each as large as the first one"
+    return replace(prepared, warnings=(*warnings, more))
 
 
 def check_names(config: JobConfig) -> None:
@@ -122,16 +144,22 @@ def check_names(config: JobConfig) -> None:
     """
     pruner = job_pruner(config)
     named = config.searcher
-    check_searcher(named.name, named.options)
+    options = check_searcher(named.name, named.options)
+    if config.space.accumulation != "none" and pruner.statistics == "none":
+        raise ConfigError(
+            f"space.accumulation: {pruner.name} looks at no inputs, so that no errors reach it; leave it out, or use "
+            "space.pruner: sparsegpt, wanda, or one followed by +refit"
+        )
     if config.warm_start is not None and not SEARCHERS[named.name].takes_start:
         able = ", ".join(name for name, searcher in SEARCHERS.items() if searcher.takes_start)
         raise ConfigError(
             f"warm_start: {named.name} does not start from a given allocation; leave it out, or choose one of {able}"
         )
-    if SEARCHERS[named.name].needs_errors and pruner.statistics != "gram":
+    if SEARCHERS[named.name].wants_errors(options) and pruner.statistics != "gram":
+        given = f" with {', '.join(f'{key}: {value}' for key, value in named.options.items())}" if named.options else ""
         raise ConfigError(
-            f"searcher.name: {named.name} needs the layers' output errors, which {pruner.name} does not measure; "
-            "use space.pruner: sparsegpt, or one followed by +refit"
+            f"searcher.name: {named.name}{given} needs the layers' output errors, which {pruner.name} does not "
+            "measure; use space.pruner: sparsegpt, or one followed by +refit"
         )
 
 

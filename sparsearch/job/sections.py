@@ -20,7 +20,7 @@ from pydantic import (
 
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.job.config_errors import line_error, show
-from sparsearch.job.units import parse_duration
+from sparsearch.job.units import parse_duration, parse_memory
 from sparsearch.space import Budget, Level, level_grid
 
 BUDGETS = ("sparsity", "params", "bytes", "flops")
@@ -98,6 +98,7 @@ class SpaceConfig(Section):
     targets: Patterns = ("*",)
     ignore: Patterns = ()
     propagation: Literal["dense", "uniform", "allocation"] = "dense"
+    accumulation: Literal["none", "uniform", "expectation"] = "none"
     profile: LocalPath | None = Field(default=None, validate_default=True)
 
     @property
@@ -222,11 +223,26 @@ class StartLevel(Section):
 
 
 class RunConfig(Section):
-    """Where and how long it runs: nothing here changes the result."""
+    """Where and how long it runs: nothing here changes the result.
+
+    Attributes:
+        state_cache: bytes for the hidden states that candidates of an evaluation share.
+        variant_cache: bytes for variants that were decoded.
+    """
 
     dir: LocalPath
     time_limit: float | None = None
     workers: Count | None = None
+    state_cache: int = 2**31
+    variant_cache: int = 2**30
+
+    @field_validator("state_cache", "variant_cache", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> int:
+        try:
+            return parse_memory(value, "")
+        except ConfigError as error:
+            raise line_error(str(error)) from None
 
     @field_validator("time_limit", mode="before")
     @classmethod

@@ -24,6 +24,7 @@ class JournaledSensitivities:
     The Gauss-Newton draws follow from the request alone.
 
     Attributes:
+        supernet: fingerprint of the supernet that answers; "" for the job's own.
         forward_tokens: what all requests so far cost, a backward counted as two forwards, those that an earlier
             run paid for included; `seconds` likewise.
     """
@@ -31,6 +32,7 @@ class JournaledSensitivities:
     evaluator: Evaluator
     journal: Journal
     check: Callable[[], None] = lambda: None
+    supernet: str = ""
     forward_tokens: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
 
@@ -67,7 +69,8 @@ class JournaledSensitivities:
 
     def _key(self, request: Sense) -> str:
         identity = [list(request.allocation.levels), list(request.sequences), request.gradient, request.draws]
-        return f"sensitivities/{self.evaluator.objectives[0].name}/{digest(identity)}"
+        scope = f"{self.supernet}/" if self.supernet else ""
+        return f"sensitivities/{scope}{self.evaluator.objectives[0].name}/{digest(identity)}"
 
 
 def teach(evaluator: Evaluator, sequences: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations and sizes of memory as people write them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 import re
 
 from sparsearch.errors import ConfigError
+from sparsearch.space.budget import UNITS
 
 DURATION = re.compile(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?")
 SECONDS = (86400.0, 3600.0, 60.0, 1.0)
+MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Z]*)")
 
 
 def parse_duration(value: float | str, field: str) -> float:
@@ -38,3 +40,20 @@ def _with_units(text: str) -> float:
         return sum(float(part) * unit for part, unit in zip(match.groups(), SECONDS, strict=True) if part)
     except ValueError:
         return math.nan
+
+
+def parse_memory(value: float | str, field: str) -> int:
+    """`"512MiB"`, `"2GB"`, or a number of bytes, as whole bytes.
+
+    Args:
+        value: what was given.
+        field: the field's name, which starts the message.
+
+    Raises:
+        ConfigError: not a size, or less than a byte.
+    """
+    match = MEMORY.fullmatch(str(value).strip().upper())
+    size = float(match[1]) * UNITS.get(match[2], math.nan) if match and not isinstance(value, bool) else math.nan
+    if not 1 <= size < 2**63:
+        raise ConfigError(f"{field}: found {value!r}; allowed: 512MiB, 2GB or a number of bytes above 0")
+    return int(size)

@@ -130,7 +130,7 @@ def _values(journal: Journal, objective: str) -> FloatArray | None:
     found = journal.fact("found")
     if found is None:
         return None
-    known = journal.known("heldout", objective, Allocation.of(found))
+    known = journal.known(journal.fact("found_panel", "heldout"), objective, Allocation.of(found))
     return np.array([known[sequence] for sequence in sorted(known)])
 
 

@@ -17,6 +17,7 @@ from sparsearch.search.base import (
     Options,
     Problem,
     Progress,
+    Rebuild,
     Request,
     Searcher,
     Sense,
@@ -35,6 +36,7 @@ from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
 from sparsearch.search.spdy import SPDY
 from sparsearch.search.tpe import TPE
+from sparsearch.search.tyr import Tyr
 from sparsearch.seeds import spawn
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Options",
     "Problem",
     "Progress",
+    "Rebuild",
     "Request",
     "Searcher",
     "Sense",
@@ -61,6 +64,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "best_allocator": BestAllocator,
     "random": RandomSearch,
     "evopress": EvoPress,
+    "tyr": Tyr,
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,

@@ -110,7 +110,28 @@ class Measure:
         return self.passes * len(self.sequences)
 
 
-Request = Evaluate | Sense | Measure
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Asks for a supernet that is built around one allocation; whatever is asked next is answered on it.
+
+    An allocation on two supernets is two models, so no value from before stands for it any longer. The answer is
+    float64 `[sites, max levels]`, the new output errors, as `Problem.errors` or all `nan` where that is None.
+    """
+
+    allocation: Allocation
+
+    @property
+    def allocations(self) -> tuple[Allocation, ...]:
+        """The one allocation."""
+        return (self.allocation,)
+
+    @property
+    def forwards(self) -> int:
+        """No sequence of the panel is looked at."""
+        return 0
+
+
+Request = Evaluate | Sense | Measure | Rebuild
 Answer = FloatArray | Sensitivities
 
 
@@ -143,7 +164,7 @@ class Searcher(ABC):
     name: ClassVar[str]
     options_type: ClassVar[type[Options]] = Options
     needs_errors: ClassVar[bool] = False
-    """Whether it needs `Problem.errors`."""
+    """Whether it needs `Problem.errors` whatever its options."""
     takes_start: ClassVar[bool] = False
     """Whether it starts from `Problem.start`, where there is one."""
 
@@ -181,10 +202,20 @@ class Searcher(ABC):
             raise ValueError(f"the answer has shape {found}, the request wants {wanted}")
         self._advance(answer)
 
+    @classmethod
+    def wants_errors(cls, options: Options) -> bool:
+        """Whether it needs `Problem.errors` with these options."""
+        return cls.needs_errors
+
     @property
     def evaluations(self) -> int | None:
         """Sequences that it will evaluate at most, over all allocations; None where it stops by itself."""
         return None
+
+    @property
+    def rebuilds(self) -> int:
+        """How many supernets it asks for at most, besides the one that the job has built."""
+        return 0
 
     @property
     def best(self) -> Allocation:
@@ -207,6 +238,8 @@ def _shapes(request: Request, space: SearchSpace) -> tuple[object, ...]:
         return len(request.allocations), len(request.sequences)
     if isinstance(request, Measure):
         return STATISTICS[request.statistic].shape(space)
+    if isinstance(request, Rebuild):
+        return space.valid.shape
     count, tail = len(request.sequences), space.valid.shape
     gradient = (count, *tail) if request.gradient else None
     return gradient, (count * request.draws, *tail) if request.draws else None

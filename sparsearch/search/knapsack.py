@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sparsearch.errors import ConfigError
 from sparsearch.search.allocators.fisher import fisher_start
 from sparsearch.search.base import Options, Progress, Request, Searcher, Steps
 from sparsearch.search.checks import one_of, positive_integer
@@ -64,6 +63,11 @@ class Knapsack(Searcher):
     options_type: ClassVar[type[Options]] = KnapsackOptions
     options: KnapsackOptions
 
+    @classmethod
+    def wants_errors(cls, options: Options) -> bool:
+        """For the curves of that name."""
+        return isinstance(options, KnapsackOptions) and options.curves == "layer_error"
+
     @property
     def evaluations(self) -> int:
         """In forwards, a backward counted as two."""
@@ -86,11 +90,7 @@ class Knapsack(Searcher):
         return found
 
     def _from_layer_errors(self) -> Allocation:
-        if self.problem.errors is None:
-            raise ConfigError(
-                "searcher.curves: layer_error needs the layers' output errors, which this supernet has not; "
-                "use space.pruner: sparsegpt, or one followed by +refit, or other curves (fisher, one_at_a_time)"
-            )
+        assert self.problem.errors is not None, "wants_errors was checked"
         return cheapest(self.problem.space, self.problem.limits, np.nan_to_num(self.problem.errors))
 
     def _one_at_a_time(self, sequences: tuple[int, ...]) -> Generator[Request, Any, Allocation]:

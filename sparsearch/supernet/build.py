@@ -22,8 +22,8 @@ from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import model_fingerprint, site_weight
 from sparsearch.pruning import Pruner
 from sparsearch.seeds import spawn_integer
-from sparsearch.space.allocation import Allocation
 from sparsearch.space.space import SearchSpace
+from sparsearch.supernet.accumulation import Shown, describe, mean_weight, shares
 from sparsearch.supernet.encodings import decode_variant
 from sparsearch.supernet.prune_site import prune_site
 from sparsearch.supernet.statistics import StatisticsCollector
@@ -53,14 +53,15 @@ class BuildPlan:
         space: sites and levels.
         pruner: makes the variants.
         panel: the calibration panel.
-        propagate: the allocation that later blocks see while their statistics are taken; None: the dense model.
+        propagate: what later blocks see of the ones before while their statistics are taken: one allocation, or
+            a mean of several variants of each site; None: the dense model.
         seed: for pruners that draw.
     """
 
     space: SearchSpace
     pruner: Pruner
     panel: Panel
-    propagate: Allocation | None = None
+    propagate: Shown | None = None
     seed: int = 0
 
     def identity(self, model: PrunableModel) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class BuildPlan:
             "panel": self.panel.fingerprint,
             "space": self.space.describe(),
             "pruner": pruner_identity(self.pruner),
-            "propagate": None if self.propagate is None else list(self.propagate.levels),
+            "propagate": describe(self.propagate),
             "seed": self.seed,
         }
 
@@ -221,15 +222,18 @@ class _Build:
         return self.runner.head(run.hidden, batch)
 
     def _propagate(self, block: int) -> None:
-        """Runs the block again for its outputs with the propagated variants in it; later blocks see these alone."""
-        if self.plan.propagate is None or not self._needs_inputs or block == len(self.model.blocks):
+        """Runs the block again for its outputs with the propagated weights in it; later blocks see these alone."""
+        shown, space = self.plan.propagate, self.plan.space
+        if shown is None or not self._needs_inputs or block == len(self.model.blocks):
             return
         replaced: dict[int, Tensor] = {}
         try:
-            for index, level in enumerate(self.plan.propagate.levels):
-                if level > 0 and self.plan.space.sites[index].block == block:
+            for index in (index for index, site in enumerate(space.sites) if site.block == block):
+                parts = shares(shown, space, index)
+                if parts.keys() != {0}:
+                    weight = self._mean(index, parts)
                     replaced[index] = self._view(index).clone()
-                    self._view(index).copy_(self._variant(index, level))
+                    self._view(index).copy_(weight)
             with torch.no_grad():
                 for number, rows in enumerate(self.batches):
                     self.states[number] = self._step(block, number, self._batch(rows))
@@ -237,9 +241,13 @@ class _Build:
             for index, dense in replaced.items():
                 self._view(index).copy_(dense)
 
-    def _variant(self, index: int, level: int) -> Tensor:
-        tensors = load_file(self.folder / shard_file(index))
-        return decode_variant(tensors, level, self._view(index), self.model.storage_dtype)
+    def _mean(self, index: int, parts: dict[int, float]) -> Tensor:
+        """The mean of a site's variants, level index to share, on the CPU."""
+        tensors, dense = load_file(self.folder / shard_file(index)), self._view(index)
+        weights = (
+            decode_variant(tensors, level, dense, self.model.storage_dtype) if level else dense.cpu() for level in parts
+        )
+        return mean_weight(zip(parts.values(), weights, strict=True))
 
     def _prune(self, here: list[int], collector: StatisticsCollector) -> Iterator[tuple[int, Shard]]:
         sites = self.plan.space.sites

@@ -114,7 +114,7 @@ class Supernet:
         self._files: dict[int, dict[str, Tensor]] = {}
         self._cache: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self.cached_bytes = 0
-        self._cache_bytes = cache_bytes
+        self.cache_bytes = cache_bytes
 
     @property
     def errors(self) -> FloatArray | None:
@@ -144,7 +144,7 @@ class Supernet:
         weight = decode_variant(self._tensors(site), level, dense, self.dtype)
         self._cache[key] = weight
         self.cached_bytes += weight.nbytes
-        while self.cached_bytes > self._cache_bytes and len(self._cache) > 1:
+        while self.cached_bytes > self.cache_bytes and len(self._cache) > 1:
             self.cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return weight
 

@@ -44,6 +44,11 @@ class Switcher:
         """Makes the model dense again, bit for bit."""
         return self.switch(self.supernet.space.dense())
 
+    def exchange(self, supernet: Supernet) -> None:
+        """Makes the model dense and takes the variants from another supernet of the same search space from now on."""
+        self.restore()
+        self.supernet = supernet
+
     def variant(self, site: int, level: int) -> Tensor:
         """The weight `[out, in]` of a site at a level, on the CPU. Do not write into it."""
         dense = self.dense(site)

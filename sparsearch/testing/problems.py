@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsearch.model.site import Site
-from sparsearch.search.base import Answer, Measure, Problem, Request, Sense
+from sparsearch.search.base import Answer, Measure, Problem, Rebuild, Request, Sense
 from sparsearch.seeds import spawn
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
@@ -63,6 +63,8 @@ class SyntheticProblem:
             return self.sensitivities(request)
         if isinstance(request, Measure):
             values = self.statistic(request.statistic)
+        elif isinstance(request, Rebuild):
+            values = np.where(self.problem.space.valid, self.errors, np.nan)
         else:
             values = self.values(request.allocations, request.sequences)
         values.setflags(write=False)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import InfeasibleBudgetError
-from sparsearch.search.base import Answer, Evaluate, Measure, Problem, Progress, Request, Searcher
+from sparsearch.search.base import Answer, Evaluate, Measure, Problem, Progress, Rebuild, Request, Searcher
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.space.repair import repair, uniform
@@ -130,9 +130,15 @@ class SearcherConformance:
     def test_requests_are_sound(self, synthetic: SyntheticProblem) -> None:
         """A request names distinct allocations and distinct sequences of the panel, at least one of each.
 
-        Statistics are known ones and need no allocation, and of the weights alone no sequence either.
+        Statistics are known ones and need no allocation, and of the weights alone no sequence either. Supernets
+        are asked for around allocations that meet the budget, as often as announced.
         """
-        for request in drive(self.make(synthetic.problem, 0), synthetic).requests:
+        searcher = self.make(synthetic.problem, 0)
+        requests = drive(searcher, synthetic).requests
+        rebuilds = [request for request in requests if isinstance(request, Rebuild)]
+        assert len(rebuilds) <= searcher.rebuilds
+        assert all(synthetic.problem.limits.met(request.allocation) for request in rebuilds)
+        for request in (request for request in requests if not isinstance(request, Rebuild)):
             if isinstance(request, Measure):
                 assert request.passes == STATISTICS[request.statistic].passes(synthetic.problem.space)
                 assert bool(request.sequences) == bool(request.passes)

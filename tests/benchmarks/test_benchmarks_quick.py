@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from sparsearch.hardware import native
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
+    "accumulation",
     "build_cost",
     "disk_bytes",
     "inner_problem",
+    pytest.param("kernels", marks=pytest.mark.skipif(native.unavailable() is not None, reason="no native library")),
     "switch_cost",
     pytest.param("build_memory", marks=pytest.mark.slow),
 )

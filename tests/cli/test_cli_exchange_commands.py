@@ -30,6 +30,17 @@ def test_compare_needs_finished_runs(tmp_path, sparsearch):
     assert "does not exist; give the folder of a run" in answer.err
 
 
+def test_a_run_as_an_optuna_study(finished, tmp_path, sparsearch):
+    answer = sparsearch("study", finished, "--out", tmp_path / "study.log")
+    assert answer.code == 0
+    written = json.loads(sparsearch("study", finished, "--out", tmp_path / "again.log", "--json").out)
+    assert answer.out == f"wrote {tmp_path / 'study.log'}: {written['trials']} trials; " + (
+        f"optuna-dashboard {tmp_path / 'study.log'} shows them\n"
+    )
+    again = sparsearch("study", finished, "--out", tmp_path / "study.log")
+    assert (again.code, "exists; choose another file" in again.err) == (2, True)
+
+
 def test_a_recipe_in_place_of_a_checkpoint(finished, tmp_path, sparsearch):
     recipe = tmp_path / "recipe.yaml"
     answer = sparsearch("export", finished, "--recipe", "llm-compressor", "--out", recipe)

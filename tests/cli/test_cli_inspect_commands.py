@@ -62,7 +62,7 @@ def test_an_unfinished_run_has_no_report_and_no_export(job_file, tmp_path, spars
     assert not (run / "report.html").exists()
 
 
-@pytest.mark.parametrize("kind", ["searchers", "allocators", "spaces", "objectives", "pruners"])
+@pytest.mark.parametrize("kind", ["searchers", "allocators", "spaces", "objectives", "pruners", "kernels"])
 def test_listings_are_objects_with_a_name(sparsearch, kind):
     rows = json.loads(sparsearch("ls", kind, "--json").out)
     names = [row["name"] for row in rows]
@@ -92,6 +92,16 @@ def test_doctor_names_versions_and_the_machine(sparsearch):
     assert re.match(r"\d+\.\d+", found["torch"])
     shown = sparsearch("doctor").out
     assert all(re.search(rf"^{name} +\S", shown, re.MULTILINE) for name in found)
+
+
+def test_every_kernel_is_available_or_says_why_it_is_not(sparsearch):
+    doctor = json.loads(sparsearch("doctor", "--json").out)
+    shown = sparsearch("ls", "kernels").out.splitlines()
+    for row, line in zip(json.loads(sparsearch("ls", "kernels", "--json").out), shown, strict=True):
+        reason = row["unavailable"]
+        assert doctor[f"kernel {row['name']}"] == (f"unavailable: {reason}" if reason else "available")
+        assert line.startswith(f"{row['name']} ")
+        assert ("Unavailable: " in line) == bool(reason)
 
 
 def test_eval_measures_profiles_beside_the_dense_model(finished, tmp_path, sparsearch):

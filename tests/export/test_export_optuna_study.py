@@ -96,9 +96,17 @@ def test_a_file_that_exists_is_left_alone(run, tmp_path):
     assert (tmp_path / "study.log").read_text() == "mine"
 
 
+def test_allocations_over_the_budget_are_left_out(run, tmp_path):
+    space = open_run(run).prepared.space
+    with Journal.create_or_open(run / "journal.sqlite") as journal:
+        journal.append("search", "kl", space.dense(), (0,), np.zeros(1), 31.0, 0.1)
+    export_study(run, tmp_path / "study.log")
+    assert all(any(trial.params.values()) for trial in load(tmp_path / "study.log").trials)
+
+
 def test_a_run_without_evaluations_is_refused(run, tmp_path):
     (run / "journal.sqlite").unlink()
     Journal.create_or_open(run / "journal.sqlite").close()
-    with pytest.raises(ConfigError, match="has no evaluations yet"):
+    with pytest.raises(ConfigError, match="has no evaluations within the budget yet"):
         export_study(run, tmp_path / "study.log")
     assert not (tmp_path / "study.log").exists()

@@ -43,7 +43,7 @@ def test_defaults(job, tmp_path):
     assert len(config.space.grid) == 19
     assert config.objective.objective == "kl"
     assert config.data.spec == "builtin"
-    assert config.searcher.name == "evopress"
+    assert config.searcher.name == "quadratic"
     assert config.searcher.options == {}
     assert config.run.dir == tmp_path / "runs" / "mine"
     assert config.seed == 0
@@ -163,6 +163,7 @@ def test_ranges_of_levels_are_exact():
         ({"seed": -1}, "seed: found -1; allowed: a whole number of 0 or more"),
         ({"seed": True}, "seed: found True; allowed: a whole number"),
         ({"seed": "x"}, "seed: found 'x'; allowed: a whole number"),
+        ({"run": {"state_cache": "5 apples"}}, "run.state_cache: found '5 apples'; allowed: 512MiB, 2GB or a number"),
         ({"run": {"time_limit": "5x"}}, "run.time_limit: found '5x'; allowed: 90s, 15m, 2h, 1h30m, 1d"),
         ({"run": {"dir": ""}}, "run.dir: found ''; allowed: a path"),
         ({"run": {"dir": 3}}, "run.dir: found 3; allowed: a path"),
@@ -306,6 +307,7 @@ def test_paths_in_overrides_start_from_the_current_folder(job, tmp_path, monkeyp
 def test_identity_leaves_out_what_does_not_change_the_result(job):
     config = load_config(job(FULL))
     same = ["model.device=cpu", "run.dir=elsewhere", "run.time_limit=5s", "run.workers=1", "supernet=other",
+            "run.state_cache=1MiB", "run.variant_cache=1MiB",
             "budget.sparsity=0.5", "budget.params=70%", "space.levels=[0.50, '1:4', '2:4']"]  # fmt: skip
     assert identity(load_config(job(FULL), same)) == identity(config)
     for override in (

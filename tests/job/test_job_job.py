@@ -169,6 +169,24 @@ def test_a_supernet_around_a_profile_is_another_one(finished):
     assert len(list(finished.parent.glob("supernets/*/manifest.json"))) == 2
 
 
+def test_a_second_round_of_prune_and_search_goes_around_the_first_ones_profile(tmp_path, tiny_llama_folder):
+    """What Týr-the-Pruner does by itself takes two jobs here: each on a supernet of its own."""
+    tyr = {"name": "tyr", "rounds": 2, "generations": 2, "offspring": 4, "survivors": [2, 1], "tokens": [31, 93]}
+    space = {"levels": [step / 20 for step in range(1, 20)], "pruner": "wanda", "accumulation": "expectation"}
+    job = tiny_jobs.mapping(tmp_path, tiny_llama_folder, searcher=tyr, space=space)
+    found = Job.of(job).search()
+    best = str(tmp_path / "runs" / "job" / "profiles" / "best.json")
+    again = job | {"space": space | {"propagation": "allocation", "profile": best}, "warm_start": best}
+    second = Job.of(again | {"run": {"dir": str(tmp_path / "runs" / "second")}})
+    assert second.search().provenance["supernet"] != found.provenance["supernet"]
+    assert second.prepared.start == found.allocation(second.prepared.space)
+    for path in tmp_path.glob("runs/supernets/*/manifest.json"):
+        assert '"weighting": "expectation"' in path.read_text()
+    rows, profiles = results(tmp_path / "runs" / "second")
+    Job.of(again | {"run": {"dir": str(tmp_path / "runs" / "second")}}).search()
+    assert results(tmp_path / "runs" / "second") == (rows, profiles)
+
+
 def test_a_truncated_shard_is_made_again_by_the_next_run(finished):
     before = shards(finished)
     shard = next(finished.parent.glob("supernets/*/sites/00003.safetensors"))

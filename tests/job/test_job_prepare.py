@@ -12,7 +12,8 @@ from sparsearch.job.config import parse_config
 from sparsearch.job.prepare import check_names, model_space, prepare
 from sparsearch.model.load import load_model, wrap_model
 from sparsearch.reference import reference_path
-from sparsearch.space import level_grid
+from sparsearch.space import Allocation, Profile, level_grid
+from sparsearch.supernet import Mixture
 
 VOCABULARY, WIDTH, FFN, BLOCKS = 2048, 32, 48, 2
 SITES = BLOCKS * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * FFN)
@@ -92,6 +93,7 @@ def test_jobs_share_a_supernet_unless_it_would_be_another(tmp_path, tiny_llama_f
         {"space": {"levels": [0.25, 0.5], "pruner": "wanda"}},
         {"space": {"levels": [0.25, 0.5, 0.75], "pruner": "magnitude"}},
         {"space": {"levels": [0.25, 0.5, 0.75], "pruner": "wanda", "propagation": "uniform"}},
+        {"space": {"levels": [0.25, 0.5, 0.75], "pruner": "wanda", "accumulation": "uniform"}},
         {"objective": panel(calibration=7)},
         {"objective": panel(seed=1)},
     ):
@@ -121,8 +123,18 @@ def test_an_encoder_is_measured_by_its_hidden_states_alone(tmp_path, encoder_fol
         ({"space": {"levels": [0.5], "pruner": "wandda"}}, ConfigError, r"space\.pruner: .*did you mean 'wanda'"),
         ({"space": {"levels": [0.5], "pruner": {"name": "wanda", "x": 1}}}, ConfigError, r"space\.pruner: .*x"),
         ({"space": {"levels": [0.5], "targets": ["*nothing*"]}}, ConfigError, r"space\.targets"),
+        (
+            {"space": {"levels": [0.5], "pruner": "magnitude", "accumulation": "expectation"}},
+            ConfigError,
+            r"space\.accumulation: magnitude looks at no inputs, .*use space\.pruner: sparsegpt",
+        ),
         ({"searcher": "evopres"}, ConfigError, r"searcher\.name: 'evopres'.*did you mean 'evopress'"),
         ({"searcher": {"name": "evopress", "offsprings": 3}}, ConfigError, r"searcher\.offsprings: .*'offspring'"),
+        (
+            {"searcher": {"name": "knapsack", "curves": "layer_error"}},
+            ConfigError,
+            r"knapsack with curves: layer_error",
+        ),
         ({"searcher": "layer_error"}, ConfigError, r"searcher\.name: layer_error needs .*wanda does not measure"),
         ({"budget": {"sparsity": 0.9}}, InfeasibleBudgetError, r"0\.9.*0\.75"),
         ({"budget": {"bytes": "1KiB"}}, InfeasibleBudgetError, r"bytes"),
@@ -152,6 +164,22 @@ def test_names_are_checked_without_loading_anything(tmp_path):
     check_names(parse_config(tiny_jobs.mapping(tmp_path, "no/such-model")))
     with pytest.raises(ConfigError, match=r"searcher\.name"):
         check_names(parse_config(tiny_jobs.mapping(tmp_path, "no/such-model", searcher="none")))
+
+
+def test_what_accumulates_is_a_mean_over_all_levels_or_around_what_propagation_names(tmp_path, tiny_llama_folder):
+    space = {"levels": [step / 20 for step in range(1, 20)], "pruner": "wanda", "accumulation": "expectation"}
+    job = prepared(tmp_path, tiny_llama_folder, space=space)
+    assert job.build_plan.propagate == Mixture.around(job.space, "expectation", None)
+    assert job.build_plan.propagate.window.levels == (tuple(range(20)),) * 14
+    job = prepared(tmp_path, tiny_llama_folder, space=space | {"propagation": "uniform", "accumulation": "uniform"})
+    assert job.build_plan.propagate.weighting == "uniform"
+    assert job.build_plan.propagate.window.levels == (tuple(range(6, 15)),) * 14
+    allocation = Allocation(tuple(range(1, 15)))
+    profile = tmp_path / "found.json"
+    Profile.of(job.space, allocation).save(profile)
+    space |= {"propagation": "allocation", "profile": str(profile)}
+    job = prepared(tmp_path, tiny_llama_folder, space=space)
+    assert job.build_plan.propagate == Mixture.around(job.space, "expectation", allocation)
 
 
 def test_propagation_of_a_profile_needs_one_of_the_same_space(tmp_path, tiny_llama_folder):

@@ -41,6 +41,18 @@ class TestEvoPress(SearcherConformance):
         return make_searcher("evopress", options, problem, seed)
 
 
+class TestTyr(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"rounds": 3, "generations": 2, "offspring": 8, "survivors": [3, 1], "tokens": [128, 512]}
+        return make_searcher("tyr", options, problem, seed)
+
+
+class TestTyrRebuilding(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"rebuild": True, "generations": 2, "offspring": 4, "survivors": 1, "tokens": 256}
+        return make_searcher("tyr", options, problem, seed)
+
+
 class TestFisher(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("fisher", {}, problem, seed)

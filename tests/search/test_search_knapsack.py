@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from search_references import BUDGETS, least_mean, least_sum, tiny_problem
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import check_searcher, make_searcher
+from sparsearch.search import SEARCHERS, check_searcher, make_searcher
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
 
@@ -39,10 +37,10 @@ def test_layer_errors_and_fisher_costs_give_what_the_searchers_of_those_names_gi
         assert (found.requests, found.best) == (alone.requests, alone.best)
 
 
-def test_layer_errors_that_are_missing_are_named():
-    problem = replace(quadratic_problem().problem, errors=None)
-    with pytest.raises(ConfigError, match=r"searcher\.curves: layer_error needs"):
-        make_searcher("knapsack", {"curves": "layer_error"}, problem, 0).ask()
+@pytest.mark.parametrize("curves", ["fisher", "one_at_a_time", "layer_error"])
+def test_only_layer_error_curves_want_the_layers_errors(curves):
+    options = check_searcher("knapsack", {"curves": curves})
+    assert SEARCHERS["knapsack"].wants_errors(options) == (curves == "layer_error")
 
 
 @pytest.mark.parametrize("seed", range(5))

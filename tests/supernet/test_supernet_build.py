@@ -1,4 +1,5 @@
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from sparsearch.errors import ConflictError, ResourceError
 from sparsearch.model.sites import site_weight
 from sparsearch.pruning import Statistics, Unstructured, make_pruner
 from sparsearch.space import Allocation
-from sparsearch.supernet import Supernet, Switcher, build_supernet
+from sparsearch.supernet import Mixture, Supernet, Switcher, build_supernet
 
 FAMILIES = ["llama", "gpt2", "opt", "gemma3", "phi3", "gpt_neox", "bert"]
 
@@ -78,10 +79,12 @@ def test_a_build_that_is_stopped_with_several_workers_leaves_none_of_them_runnin
     build_supernet(model, plan, tmp_path, workers=3)
 
 
-@pytest.mark.parametrize("propagate", [False, True])
+@pytest.mark.parametrize("propagate", ["dense", "allocation", "mixture"])
 def test_a_build_that_is_stopped_at_any_site_ends_with_the_same_bytes(propagate, tiny_model, plan_for, tmp_path):
-    parts = {"propagate": Allocation((2,) * 14)} if propagate else {}
-    model, plan = plan_for(tiny_model("llama"), "sparsegpt", **parts)
+    model, plan = plan_for(tiny_model("llama"), "sparsegpt")
+    allocation = Allocation((2,) * 14)
+    shown = {"allocation": allocation, "mixture": Mixture.around(plan.space, "expectation", allocation)}
+    plan = replace(plan, propagate=shown.get(propagate))
     build_supernet(model, plan, tmp_path / "whole")
     expected = files(tmp_path / "whole")
     dense = {name: value.clone() for name, value in model.module.state_dict().items()}

@@ -40,6 +40,23 @@ def test_only_changed_sites_are_rewritten(tiny_model, plan_for, tmp_path):
     assert switcher.switch(first.replace({3: 2, 5: 0})) == 0
 
 
+def test_after_an_exchange_the_variants_are_those_of_the_other_supernet(tiny_model, plan_for, tmp_path):
+    module = tiny_model("llama")
+    dense = {name: value.clone() for name, value in module.state_dict().items()}
+    model, plan = plan_for(module, "magnitude")
+    _, other_plan = plan_for(module, "sparsegpt")
+    first, other = build_supernet(model, plan, tmp_path / "a"), build_supernet(model, other_plan, tmp_path / "b")
+    switcher = switch(model, first, Allocation((2,) * 14))
+    switcher.exchange(other)
+    assert all(torch.equal(dense[name], value) for name, value in module.state_dict().items())
+    assert switcher.current == plan.space.dense()
+    switcher.switch(Allocation((2,) * 14))
+    for index, site in enumerate(plan.space.sites):
+        assert torch.equal(site_weight(module, site), other.variant(index, 2, dense[f"{site.name}.weight"]))
+    switcher.restore()
+    assert all(torch.equal(dense[name], value) for name, value in module.state_dict().items())
+
+
 def test_nothing_but_site_weights_changes(tiny_model, plan_for, tmp_path):
     module = tiny_model("llama_tied")
     model, plan = plan_for(module, "magnitude")

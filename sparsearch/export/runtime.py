@@ -1,0 +1,115 @@
+"""The runtime layout: weights packed for the kernels, for `sparsearch.runtime.load`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sparsearch.errors import ConfigError, ResourceError
+from sparsearch.export.dense import SiteWeights, copy_remote_code, new_folder, positive_zeros
+from sparsearch.files import write_json, write_text
+from sparsearch.model.prunable import PrunableModel
+from sparsearch.runtime.choice import pack_smallest
+from sparsearch.runtime.files import INDEX, PACKED, STATE, FormIndex, LinearIndex, RuntimeIndex, write_aligned
+from sparsearch.space import Profile
+
+
+def export_runtime(
+    model: PrunableModel,
+    weights: SiteWeights | Callable[[], SiteWeights],
+    out: Path,
+    *,
+    profile: Profile,
+    tokenizer: Any = None,
+    card: str,
+    config_yaml: str,
+) -> None:
+    """Writes `model` with `weights` packed, for a CPU: smaller in memory and on disk, and faster for few tokens.
+
+    A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed in the smallest form
+    whose values are those (`runtime.choice`); level 0 as well. What is no site stays in the dtype that the model
+    computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`.
+    Needs memory for the packed weights.
+    """
+    if not isinstance(model.module, PreTrainedModel):
+        raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")
+    with new_folder(out) as folder:
+        linears, packed = _packed(model, weights() if callable(weights) else weights, profile)
+        write_aligned(packed, folder / PACKED)
+        write_aligned(_state(model, {linear.module for linear in linears}), folder / STATE)
+        write_json(folder / INDEX, _index(model, linears).model_dump(exclude_none=True))
+        _save_config(model, folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        copy_remote_code(model, folder)
+        write_text(folder / "README.md", card)
+        profile.save(folder / "sparsearch" / "profile.json")
+        write_text(folder / "sparsearch" / "config.yaml", config_yaml)
+
+
+def _packed(
+    model: PrunableModel, weights: SiteWeights, profile: Profile
+) -> tuple[list[LinearIndex], dict[str, Tensor]]:
+    """The index and the tensors of all sites."""
+    wanted = {site["name"]: tuple(site["shape"]) for site in profile.sites}
+    linears: list[LinearIndex] = []
+    tensors: dict[str, Tensor] = {}
+    for site, weight in weights:
+        if wanted.pop(site.name, None) != tuple(weight.shape):
+            raise ConfigError(
+                f"export: the weight of {site.name} {list(weight.shape)} is not one that the profile lists; "
+                "export with the supernet that the profile was made with"
+            )
+        rounded = positive_zeros(weight.detach().to("cpu", model.storage_dtype).to(torch.float32))
+        if not torch.isfinite(rounded).all():
+            raise ResourceError(
+                f"export: {site.name} holds values that {model.storage_dtype} cannot; build the supernet "
+                "again with another pruner or level grid"
+            )
+        backend, packed = pack_smallest(rounded)
+        names = {name: f"{site.module}:{name}" for name in packed.tensors}
+        linears.append(
+            LinearIndex(module=site.module, shape=packed.shape, forms=[FormIndex(backend=backend.name, tensors=names)])
+        )
+        tensors |= {names[name]: tensor for name, tensor in packed.tensors.items()}
+    if wanted:
+        raise ConfigError(f"export: {len(wanted)} sites of the profile have no weight, first {min(wanted)}")
+    return linears, tensors
+
+
+def _state(model: PrunableModel, packed: set[str]) -> dict[str, Tensor]:
+    """Parameters and buffers but the packed weights, each once; those that no checkpoint has, too."""
+    module, state, seen = model.module, {}, set()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        owner, _, leaf = name.rpartition(".")
+        if id(tensor) not in seen and not (owner in packed and leaf == "weight"):
+            state[name] = tensor.detach().cpu().contiguous()
+        seen.add(id(tensor))
+    return state
+
+
+def _index(model: PrunableModel, linears: list[LinearIndex]) -> RuntimeIndex:
+    module: Any = model.module
+    dtype: Any = str(next(module.parameters()).dtype).removeprefix("torch.")
+    has_head = module.get_output_embeddings() is not None
+    return RuntimeIndex(
+        auto_class="AutoModelForCausalLM" if has_head else "AutoModel",
+        dtype=dtype,
+        trust_remote_code=bool(getattr(module.config, "auto_map", None)),
+        linears=linears,
+    )
+
+
+def _save_config(model: PrunableModel, folder: Path) -> None:
+    module: Any = model.module
+    config = copy.deepcopy(module.config)
+    config.architectures = [type(module).__name__]
+    config.save_pretrained(folder)
+    if module.can_generate():
+        module.generation_config.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""What an allocation costs on a machine: kernels, their measurement, and the cost model made of it."""

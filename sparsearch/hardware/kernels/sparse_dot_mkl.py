@@ -1,0 +1,51 @@
+"""Compressed sparse rows by MKL through the package sparse_dot_mkl."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparsearch.hardware.kernels.base import Backend, Packed
+from sparsearch.hardware.kernels.csr import csr_tensors, in_chunks, refuses_dtype, scipy_view
+
+
+class SparseDotMKL(Backend):
+    """MKL's sparse product on scipy matrices, where sparse_dot_mkl is installed."""
+
+    name = "sparse_dot_mkl"
+    skips_zeros = True
+
+    def unavailable(self) -> str | None:
+        """Where the package is missing or finds no MKL."""
+        if importlib.util.find_spec("sparse_dot_mkl") is None:
+            return "the package sparse_dot_mkl is not installed (pip install sparse_dot_mkl)"
+        try:
+            import sparse_dot_mkl  # noqa: F401
+        except (ImportError, OSError) as error:
+            return f"sparse_dot_mkl finds no MKL: {error}"
+        return None
+
+    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
+        """What MKL multiplies."""
+        return refuses_dtype(dtype)
+
+    def pack(self, weight: Tensor) -> Packed:
+        """Row starts, columns and values of the non-zeros."""
+        return self.open((weight.shape[0], weight.shape[1]), csr_tensors(weight))
+
+    def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
+        """A view of the stored tensors."""
+        return Packed(shape, tensors, scipy_view(shape, tensors))
+
+    def matmul(self, x: Tensor, packed: Packed) -> Tensor:
+        """Products with up to 64 columns."""
+        from sparse_dot_mkl import dot_product_mkl
+
+        return in_chunks(
+            x.detach(),
+            packed.shape[0],
+            lambda columns: torch.from_numpy(dot_product_mkl(packed.handle, columns.numpy())),
+        )

@@ -1,0 +1,115 @@
+"""Our own CPU kernels: a small C++ library without torch or Python in it, opened through ctypes.
+
+It is built with the package where a C++ compiler is found, and chooses its instructions at run time: AVX-512 with
+VBMI2 (and bfloat16 products), AVX2, or what every processor of the architecture has.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LEVELS = ("portable", "avx2", "avx512", "avx512_bf16")
+"""Sets of instructions, from the least to the most demanding."""
+
+
+class BitmaskWeight(ctypes.Structure):
+    """`struct Bitmask` of kernels.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("masks", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("kind", ctypes.c_int32),
+        ("finite", ctypes.c_int32),
+    )
+
+
+class Csr16Weight(ctypes.Structure):
+    """`struct Csr16` of kernels.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("chunks", ctypes.c_int64),
+        ("starts", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handle:
+    """A weight as the library sees it, and the tensors whose memory it points into."""
+
+    weight: BitmaskWeight | Csr16Weight
+    address: int
+    tensors: tuple[Tensor, ...]
+
+
+def handle(weight: BitmaskWeight | Csr16Weight, *tensors: Tensor) -> Handle:
+    """Keeps `tensors` alive as long as `weight`."""
+    return Handle(weight, ctypes.addressof(weight), tensors)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library, or None where it was not built."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"kernels{suffix}")
+        if path.exists():
+            return _declare(ctypes.CDLL(str(path)))
+    return None
+
+
+def unavailable() -> str | None:
+    """Why the library cannot be used; None where it can."""
+    try:
+        found = library()
+    except OSError as error:
+        return f"the native library does not load: {error}"
+    if found is None:
+        return "the native library was not built (no C++17 compiler at install; get one and install again)"
+    return None
+
+
+def level() -> str:
+    """The instructions that this processor has, one of `LEVELS`."""
+    found = library()
+    assert found is not None
+    return LEVELS[found.sparsearch_best_level()]
+
+
+def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
+    """`x @ W.T` of x `[tokens, columns]` by a function of the library, with torch's number of threads.
+
+    The library sees float32; the result has the type of x.
+
+    Raises:
+        ValueError: x does not fit the weight.
+    """
+    if x.dim() != 2 or x.shape[1] != weight.weight.columns:
+        raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
+    inputs = x.to(torch.float32).contiguous()
+    out = torch.empty(inputs.shape[0], rows)
+    call = getattr(library(), function)
+    if call(weight.address, inputs.data_ptr(), inputs.shape[0], out.data_ptr(), torch.get_num_threads()):
+        raise MemoryError(f"no memory for the inputs of a product with {inputs.shape[0]} tokens")
+    return out if x.dtype == torch.float32 else out.to(x.dtype)
+
+
+def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
+    for name in ("sparsearch_bitmask", "sparsearch_csr16"):
+        pointer = ctypes.c_void_p
+        getattr(found, name).argtypes = (pointer, pointer, ctypes.c_int64, pointer, ctypes.c_int)
+    return found
