@@ -127,8 +127,13 @@ class Progressive(Searcher):
         """Allocations of levels that are left, around `center`, distinct."""
         space, limits = self.problem.space, self.problem.limits
         wishes = perturbed(self.problem, center, self.options.spread, count, self.rng)
-        levels = (nearest(space, wish).array for wish in wishes)
-        return list(dict.fromkeys(self.windows.repaired(space, limits, each, self.rng) for each in levels))
+        levels = [nearest(space, wish).array for wish in wishes]
+        found = dict.fromkeys(self.windows.repaired(space, limits, each, self.rng) for each in levels)
+        # Where levels lie further apart than `spread`, most offsets round to the same few.
+        for _ in range(count - len(found)):
+            anywhere = self.rng.integers(self.windows.low, self.windows.high, endpoint=True)
+            found[self.windows.repaired(space, limits, anywhere, self.rng)] = None
+        return list(found)
 
     def _leader(self, archive: Archive, predictor: Predictor) -> Allocation:
         """Of the evaluated allocations that are left, the one with the least predicted objective."""
