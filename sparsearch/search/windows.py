@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import cheapest, repair
 from sparsearch.space.space import BoolArray, FloatArray, IntArray, SearchSpace, pad_rows
+from sparsearch.space.window import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +63,15 @@ class Windows:
 
         Some allocation within the windows must meet `limits`.
         """
+        window = self._window()
         inside = np.clip(levels, self.low, self.high) - self.low
-        narrowed = repair(self._space(space), self._limits(limits), inside, rng)
-        return Allocation.of(narrowed.array + self.low)
+        return window.outer(repair(window.space(space), window.limits(limits), inside, rng))
 
     def cheapest(self, space: SearchSpace, limits: Limits, values: FloatArray) -> Allocation:
         """The least sum of `values` `[sites, max levels]` within the windows that meets `limits`, exactly."""
+        window = self._window()
         table = pad_rows([row[a : b + 1] for row, a, b in zip(values, self.low, self.high, strict=True)], 0.0)
-        return Allocation.of(cheapest(self._space(space), self._limits(limits), table).array + self.low)
+        return window.outer(cheapest(window.space(space), window.limits(limits), table))
 
-    def _space(self, space: SearchSpace) -> SearchSpace:
-        kept = zip(space.levels, self.low, self.high, strict=True)
-        costs = {name: self._cut(table) for name, table in space.costs.items()}
-        return replace(space, levels=tuple(levels[a : b + 1] for levels, a, b in kept), costs=costs)
-
-    def _limits(self, limits: Limits) -> Limits:
-        return replace(limits, costs=np.stack([self._cut(table) for table in limits.costs]))
-
-    def _cut(self, table: FloatArray) -> FloatArray:
-        return pad_rows([row[a : b + 1] for row, a, b in zip(table, self.low, self.high, strict=True)], np.inf)
+    def _window(self) -> Window:
+        return Window(tuple(tuple(range(a, b + 1)) for a, b in zip(self.low.tolist(), self.high.tolist(), strict=True)))
