@@ -30,8 +30,10 @@ from sparsearch.search.evopress import EvoPress
 from sparsearch.search.gp import GP
 from sparsearch.search.greedy import Greedy
 from sparsearch.search.knapsack import Knapsack
+from sparsearch.search.nas import NAS
 from sparsearch.search.nsga2 import NSGA2
 from sparsearch.search.nsga3 import NSGA3
+from sparsearch.search.progressive import Progressive
 from sparsearch.search.quadratic import Quadratic
 from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
@@ -77,6 +79,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "differentiable": Differentiable,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
+    "nas": NAS,
+    "progressive": Progressive,
 }
 """All searchers that a job file may name."""
 

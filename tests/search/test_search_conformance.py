@@ -169,3 +169,13 @@ class TestNSGA3(SearcherConformance):
     def make(self, problem, seed):
         options = {"resources": ["params", "bytes"], "generations": 3, "population": 10, "sequences": 4, "finals": 8}
         return make_searcher("nsga3", options, problem, seed)
+
+
+class TestNAS(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("nas", {"evaluations": 14, "start": 4, "batch": 8, "sequences": 3}, problem, seed)
+
+
+class TestProgressive(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("progressive", {"rounds": 2, "samples": 8, "sequences": 3}, problem, seed)
