@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from sparsearch.hardware.table import Table
 
 MILLI = 1e3
+IDLE_LOAD = 0.5
+"""Average load a core up to which nothing is said."""
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +52,8 @@ def measure(
     with pinned_threads(count):
         table = open_table(out, machine_fingerprint(device, count, plan.dtype_name), plan.rounds)
         _say(plan_line(plan, left_to_measure(plan, table)))
+        if busy := busy_warning(os.getloadavg()[0], os.cpu_count() or 1):
+            _say(busy)
         table = run(plan, table, out, progress=lambda done, total: _say(f"measure: {done} of {total} shapes"))
     if as_json:
         print_json({"out": str(out), "fingerprint": dict(table.fingerprint), "cells": len(table.cells)}
@@ -58,8 +63,9 @@ def measure(
         print(
             f"{row['shape'][0]} x {row['shape'][1]}, {row['tokens']} tokens, {row['level']}: {row['backend']} "
             f"{MILLI * row['seconds']:.4f} ms, {1 / row['ratio']:.2f} times as fast as dense"
+            f"{' (noisy)' if row['noisy'] else ''}"
         )
-    print(f"wrote {out}: {len(table.cells)} cells; {_noisy(table)} spread by more than 10 %, also the second time")
+    print(f"wrote {out}: {len(table.cells)} cells; {_noisy(table)} noisy (spread or drift above 10 %)")
 
 
 def plan_line(plan: Plan, shapes: list[tuple[int, int]]) -> str:
@@ -69,6 +75,15 @@ def plan_line(plan: Plan, shapes: list[tuple[int, int]]) -> str:
         f"plan: {cells} cells ({len(shapes)} of {len(plan.shapes)} shapes left, tokens "
         f"{', '.join(map(str, plan.tokens))}, {len(plan.levels)} levels), {plan.rounds} rounds, "
         f"about {seconds:.0f} s or more"
+    )
+
+
+def busy_warning(load: float, cores: int) -> str | None:
+    """What to say where others compute on `load` of `cores`; None on an idle machine."""
+    if load <= IDLE_LOAD * cores:
+        return None
+    return (
+        f"warning: the machine is busy (load {load:.1f} on {cores} cores); times will be wrong, measure when it is idle"
     )
 
 
@@ -82,16 +97,14 @@ def fastest(table: Table) -> list[dict[str, Any]]:
     return [
         {
             "shape": list(cell.shape), "tokens": cell.tokens, "level": cell.label, "backend": cell.backend,
-            "seconds": cell.seconds, "ratio": cell.ratio, "spread": cell.spread,
+            "seconds": cell.seconds, "ratio": cell.ratio, "spread": cell.spread, "noisy": cell.noisy,
         }
         for _, cell in sorted(best.items(), key=lambda pair: pair[0])
     ]  # fmt: skip
 
 
 def _noisy(table: Table) -> int:
-    from sparsearch.hardware.measure import NOISY
-
-    return sum(cell.spread > NOISY for cell in table.cells)
+    return sum(cell.noisy for cell in table.cells)
 
 
 def _say(text: str) -> None:

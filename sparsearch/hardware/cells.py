@@ -12,6 +12,9 @@ from sparsearch.errors import ConfigError
 DENSE_BACKENDS = ("dense", "cuda_dense")
 """What every time is compared with, one a device: torch's own product, whose time no zero changes."""
 
+NOISY = 0.1
+"""Largest spread and drift of a cell that is not measured again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -22,11 +25,14 @@ class Cell:
         shape: `(out, in)` of the weight.
         tokens: rows of the input.
         density: fraction of the weights that are not zero.
-        seconds: of one product: `ratio` times the median time of dense.
+        seconds: of one product, median over rounds, as observed.
         dtype: of the weight and the input, by torch's name.
         label: of the level whose mask the weight had.
         ratio: median over rounds of its time in units of dense's in the same round.
-        spread: interquartile range of its times, in units of their median.
+        dense_seconds: median time of dense in the same rounds.
+        spread: interquartile range over median, of its times or its ratios, whichever is larger.
+        drift: how far `dense_seconds` is from dense's median over all levels of the shape and token count, in units
+            of that. A busy machine delays threaded kernels by whole time slices, evenly enough to leave no spread.
         bytes: of the packed weight.
     """
 
@@ -38,8 +44,15 @@ class Cell:
     dtype: str = "float32"
     label: str = ""
     ratio: float = 1.0
+    dense_seconds: float = 0.0
     spread: float = 0.0
+    drift: float = 0.0
     bytes: int = 0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the measurement should not be relied on."""
+        return max(self.spread, self.drift) > NOISY
 
 
 def best_seconds(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsearch.errors import ConfigError
-from sparsearch.hardware.cells import DENSE_BACKENDS, Cell
+from sparsearch.hardware.cells import DENSE_BACKENDS, NOISY, Cell
 from sparsearch.hardware.kernels import BACKENDS, Backend, Packed
 from sparsearch.hardware.table import Table, check_same_machine, read_table, write_table
 from sparsearch.space.level import Level
@@ -23,8 +23,8 @@ CACHE_BYTES = 64 << 20
 """Copies of a weight are used in turn until they are this large together, so that none waits in the cache."""
 
 MOST_COPIES = 256
-NOISY = 0.1
-"""Cells with a larger spread are measured a second time."""
+SETUP_SECONDS = 0.06
+"""Packing and copying for one cell: 14 to 109 ms were measured, a weight 128 x 352 on one thread of an EPYC."""
 
 Clock = Callable[[], float]
 Key = tuple[tuple[int, int], int, str]
@@ -82,8 +82,8 @@ class Plan:
         return sum(len(self.backends(shape, *unit)) for unit in self.units(shape))
 
     def least_seconds(self, shape: tuple[int, int]) -> float:
-        """What timing `shape` takes at least: products that last longer than a sample come on top."""
-        return self.cells(shape) * (self.rounds + 1) * self.sample
+        """What `shape` takes at least: products longer than a sample and second measurements come on top."""
+        return self.cells(shape) * ((self.rounds + 1) * self.sample + SETUP_SECONDS)
 
 
 class Contender:
@@ -174,7 +174,7 @@ def measure(
 
 
 def measure_shape(plan: Plan, shape: tuple[int, int], clock: Clock) -> list[Cell]:
-    """All cells of one shape. Every unit times dense beside the others; a token count shares dense's median."""
+    """All cells of one shape. Every unit times dense beside the others, and tells by it whether the machine drifted."""
     cells: list[Cell] = []
     for tokens in plan.tokens:
         found = [
@@ -185,10 +185,11 @@ def measure_shape(plan: Plan, shape: tuple[int, int], clock: Clock) -> list[Cell
         ]
         dense = float(np.median(np.concatenate([times.dense for _, _, times in found])))
         for level, backend, times in found:
-            density = 1 - level.removed(shape) / math.prod(shape)
-            ratio, spread = times.ratio, times.spread
+            own, beside = float(np.median(times.own)), float(np.median(times.dense))
             cells.append(Cell(
-                backend, shape, tokens, density, ratio * dense, plan.dtype_name, level.label, ratio, spread, times.bytes
+                backend, shape, tokens, 1 - level.removed(shape) / math.prod(shape), own, plan.dtype_name, level.label,
+                ratio=times.ratio, dense_seconds=beside, spread=times.spread, drift=abs(beside / dense - 1),
+                bytes=times.bytes,
             ))  # fmt: skip
     return cells
 
@@ -208,9 +209,8 @@ class Times:
 
     @property
     def spread(self) -> float:
-        """Interquartile range over median."""
-        low, middle, high = np.quantile(self.own, (0.25, 0.5, 0.75))
-        return float((high - low) / middle)
+        """Interquartile range over median, of times or ratios."""
+        return max(_spread(self.own), _spread(self.own / self.dense))
 
 
 def measure_unit(plan: Plan, shape: tuple[int, int], tokens: int, level: Level, clock: Clock) -> dict[str, Times]:
@@ -255,6 +255,11 @@ def pinned_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _spread(values: np.ndarray) -> float:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((high - low) / middle)
 
 
 def _rounds(contenders: Sequence[Contender], rounds: int) -> dict[str, Times]:

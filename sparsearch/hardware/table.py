@@ -96,7 +96,7 @@ def check_same_machine(path: Path, table: Table, fingerprint: Mapping[str, str |
 def _cell(row: Mapping[str, Any]) -> Cell:
     out, width = map(int, row["shape"])
     cell = Cell(**{**row, "shape": (out, width)})
-    numbers = (cell.density, cell.seconds, cell.ratio, cell.spread)
+    numbers = (cell.density, cell.seconds, cell.ratio, cell.dense_seconds, cell.spread, cell.drift)
     if not all(isinstance(number, int | float) and math.isfinite(number) and number >= 0 for number in numbers):
         raise ValueError(f"a cell of {cell.backend!r} has a time or density that is no number from 0")
     if not all(isinstance(text, str) for text in (cell.backend, cell.dtype, cell.label)):

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from sparsearch.cli.measure_command import busy_warning
 from sparsearch.hardware import measure as measuring
 from sparsearch.hardware.kernels.dense import Dense
 
@@ -37,7 +38,7 @@ def test_it_plans_measures_writes_and_goes_on(measure, tmp_path):
     shapes = {tuple(cell["shape"]) for cell in table["cells"]}
     cells = len(shapes) * 2 * 4 * 2
     assert answer.err.startswith(f"plan: {cells} cells ({len(shapes)} of {len(shapes)} shapes left, tokens 1, 16, ")
-    assert answer.out.splitlines()[-1].startswith(f"wrote {tmp_path / 'm.json'}: {cells} cells; 0 spread ")
+    assert answer.out.splitlines()[-1].startswith(f"wrote {tmp_path / 'm.json'}: {cells} cells; 0 noisy ")
     assert "1 tokens, 0.5: dense 1000.0000 ms, 1.00 times as fast as dense" in answer.out
     again = measure("--quick")
     assert again.err.startswith(f"plan: 0 cells (0 of {len(shapes)} shapes left")
@@ -51,6 +52,11 @@ def test_json(measure, tmp_path):
     assert {row["tokens"] for row in found["fastest"]} == {2}
     assert found["fingerprint"]["threads"] == 1
     assert found["out"] == str(tmp_path / "m.json")
+
+
+def test_a_busy_machine_is_told():
+    assert busy_warning(1.0, 2) is None
+    assert "load 4.0 on 2 cores); times will be wrong" in busy_warning(4.0, 2)
 
 
 def test_threads_are_as_before(measure):

@@ -87,9 +87,20 @@ def test_ratios_and_dense_are_medians_over_rounds(tmp_path, clock, monkeypatch):
     plan = dataclasses.replace(PLAN, shapes=SHAPES[:1], tokens=(1,), levels=PLAN.levels[:1])
     cells = {cell.backend: cell for cell in run(plan, tmp_path / "m", clock).cells}
     ratio = np.median(np.array(fast[2:]) / dense[2:])
-    assert (cells["fast"].ratio, cells["dense"].seconds) == (ratio, 4.0)
-    assert cells["fast"].seconds == ratio * 4.0
+    assert (cells["fast"].ratio, cells["fast"].dense_seconds, cells["dense"].seconds) == (ratio, 4.0, 4.0)
+    assert cells["fast"].seconds == 2.0
     assert cells["fast"].spread == 0.5  # quartiles 1 and 2, median 2
+
+
+def test_a_level_whose_dense_was_slowed_down_is_noisy_without_any_spread(tmp_path, clock, monkeypatch):
+    # Seven calls a level; everything takes 100 times as long in the third.
+    slow = {"dense": 4.0, "fast": 1.0}
+    use(monkeypatch, clock, **{name: lambda call, s=s: s * (100 if call >= 14 else 1) for name, s in slow.items()})
+    cells = run(dataclasses.replace(PLAN, shapes=SHAPES[:1], tokens=(1,)), tmp_path / "m", clock).cells
+    assert {(cell.label, cell.spread, cell.noisy) for cell in cells} == {
+        ("dense", 0, False), ("0.5", 0, False), ("0.75", 0, True)
+    }  # fmt: skip
+    assert [cell.seconds for cell in cells if cell.backend == "fast"] == [1.0, 1.0, 100.0]
 
 
 def test_noisy_cells_are_measured_once_more_beside_dense(tmp_path, clock, monkeypatch):
