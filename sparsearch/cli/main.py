@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from sparsearch.cli import exchange_commands, inspect_commands, job_commands
+from sparsearch.cli import exchange_commands, inspect_commands, job_commands, measure_command
 from sparsearch.errors import SparsearchError
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ app = typer.Typer(
 job_commands.register(app)
 inspect_commands.register(app)
 exchange_commands.register(app)
+measure_command.register(app)
 
 
 def main() -> None:

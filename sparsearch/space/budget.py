@@ -19,6 +19,7 @@ UNITS = {
     "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
     "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40,
 }  # fmt: skip
+TIME_UNITS = {"": 1.0, "S": 1.0, "MS": 1e-3, "US": 1e-6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,13 @@ class Amount:
 
 
 def parse_amount(resource: str, value: float | str) -> Amount:
-    """`3.1e9`, `"4GiB"` (absolute), `"0.7x"`, `"70%"` (of the dense model) as an amount.
+    """`3.1e9`, `"4GiB"`, for latency `"12ms"` (absolute), `"0.7x"`, `"70%"` (of the dense model) as an amount.
 
     Raises:
         ConfigError: not an amount, or not positive.
     """
-    allowed = "allowed: a positive number, one with a unit (4GiB, 3.1G), or a factor of the dense model (0.7x, 70%)"
+    units, example = (TIME_UNITS, "12ms, 800us") if resource == "latency" else (UNITS, "4GiB, 3.1G")
+    allowed = f"allowed: a positive number, one with a unit ({example}), or a factor of the dense model (0.7x, 70%)"
     match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([a-zA-Z%]*)\s*", str(value))
     try:
         number, unit = float(match[1]), match[2].upper()  # type: ignore[index]
@@ -48,9 +50,9 @@ def parse_amount(resource: str, value: float | str) -> Amount:
         raise ConfigError(f"budget.{resource}: {value!r} is not positive and finite; {allowed}")
     if unit in ("X", "%"):
         return Amount(number / 100 if unit == "%" else number, relative=True)
-    if unit not in UNITS:
+    if unit not in units:
         raise ConfigError(f"budget.{resource}: unit {match[2]!r} is unknown; {allowed}")  # type: ignore[index]
-    return Amount(number * UNITS[unit], relative=False)
+    return Amount(number * units[unit], relative=False)
 
 
 def parse_sparsity(value: float | str) -> float:
