@@ -57,8 +57,7 @@ def export_dense(
         ConfigError: `out` is taken, or `weights` are not those of the profile.
         ResourceError: the disk is full, or a weight leaves the range of the storage dtype.
     """
-    if not isinstance(model.module, PreTrainedModel):
-        raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")
+    check_exportable(model)
     with new_folder(out) as folder:
         state = _storage_state(model, _replacements(model, weights() if callable(weights) else weights, profile))
         _save_model(model, state, folder)
@@ -104,6 +103,16 @@ def _settle(path: Path) -> None:
     path.chmod(0o644)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def check_exportable(model: PrunableModel) -> None:
+    """Refuses what transformers could not load again.
+
+    Raises:
+        ConfigError: the model is none of transformers'.
+    """
+    if not isinstance(model.module, PreTrainedModel):
+        raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")
 
 
 def stored_weights(model: PrunableModel, weights: SiteWeights, profile: Profile) -> Iterator[tuple[Site, Tensor]]:

@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from sparsearch.errors import ConfigError
-from sparsearch.export.dense import SiteWeights, new_folder, stored_weights, write_beside
+from sparsearch.export.dense import SiteWeights, check_exportable, new_folder, stored_weights, write_beside
 from sparsearch.files import write_json
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.runtime.choice import pack_smallest
@@ -37,8 +35,7 @@ def export_runtime(
     computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`.
     Needs memory for the packed weights.
     """
-    if not isinstance(model.module, PreTrainedModel):
-        raise ConfigError(f"export: {type(model.module).__name__} is no transformers model; only those can be exported")
+    check_exportable(model)
     with new_folder(out) as folder:
         linears, packed = _packed(model, weights() if callable(weights) else weights, profile)
         write_aligned(packed, folder / PACKED)

@@ -8,8 +8,8 @@ import numpy as np
 
 from sparsearch.errors import ConfigError
 from sparsearch.job.folder import RunFolder
-from sparsearch.search.front import Front, knee
-from sparsearch.space import Allocation, Profile
+from sparsearch.search.front import knee
+from sparsearch.space import Profile
 
 
 def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
@@ -27,7 +27,7 @@ def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
         what = "it was not searched for one (nsga2 and nsga3 do)" if done else "the search has not finished"
         raise ConfigError(f"--profile: {name}, but {folder.path} has no front: {what}; allowed: {allowed}")
     if name == "knee":
-        return points[knee(_front(points))]
+        return points[_knee(points)]
     named = {f"pareto:{index}": profile for index, profile in enumerate(points)}
     if name not in named:
         raise ConfigError(
@@ -36,10 +36,9 @@ def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
     return named[name]
 
 
-def _front(points: Sequence[Profile]) -> Front:
-    """Search values and resources of the points; their allocations are empty, as those take a search space."""
+def _knee(points: Sequence[Profile]) -> int:
+    """Index of the knee, by search values and the first resource."""
     found = [profile.figures["front"] for profile in points]
-    names = tuple(found[0]["resources"])
-    resources = [[profile.resources[name]["profile"] for name in names] for profile in points]
-    values = np.array([each["objective"] for each in found])
-    return Front((Allocation(()),) * len(points), values, np.array(resources), names)
+    name = found[0]["resources"][0]
+    costs = np.array([profile.resources[name]["profile"] for profile in points])
+    return knee(np.array([each["objective"] for each in found]), costs)

@@ -92,29 +92,33 @@ def _form(
     if missing:
         raise ResourceError(f"{where}: {missing[0]} is missing; export it again")
     tensors = {name: packed[stored] for name, stored in form.tensors.items()}
+    reason = backend.unavailable()
     try:
+        if reason is None:
+            return Form(backend, backend.open(linear.shape, tensors), form.most_tokens)
         backend.check(linear.shape, tensors)
     except ResourceError as error:
         raise ResourceError(f"{where} is damaged, export it again ({error})") from error
-    reason = backend.unavailable()
-    if reason is None:
-        return Form(backend, backend.open(linear.shape, tensors), form.most_tokens)
     lacking[form.backend] = reason
     return Form(DENSE, DENSE.pack(backend.unpack(linear.shape, tensors).to(dtype)), form.most_tokens)
 
 
 def _replace(model: nn.Module, linear: LinearIndex, new: PackedLinear, folder: Path) -> None:
-    parent, _, name = linear.module.rpartition(".")
-    modules = dict(model.named_modules())
-    if linear.module not in modules or not linear.module:
-        raise ResourceError(f"{folder}: the model has no layer {linear.module}; config.json is of another model")
-    setattr(modules[parent], name, new)
+    try:
+        if not linear.module:
+            raise AttributeError
+        model.get_submodule(linear.module)
+    except AttributeError:
+        raise ResourceError(
+            f"{folder}: the model has no layer {linear.module}; config.json is of another model"
+        ) from None
+    model.set_submodule(linear.module, new)
 
 
 def _fill(model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
     """Puts the mapped parameters and buffers in place of the empty ones, and ties what is tied."""
     modules = dict(model.named_modules())
-    wanted = {name: tensor for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    wanted = dict([*model.named_parameters(), *model.named_buffers()])
     for name, tensor in state.items():
         if name not in wanted or wanted[name].shape != tensor.shape:
             raise ResourceError(f"{folder / STATE}: the model has no {name} {list(tensor.shape)}; export it again")

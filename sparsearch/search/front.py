@@ -76,18 +76,22 @@ def crowding(points: FloatArray) -> FloatArray:
     return distances
 
 
-def knee(front: Front) -> int:
-    """Index of the point farthest below the chord between the extremes in the first resource.
+def knee(values: FloatArray, costs: FloatArray) -> int:
+    """Index of the point of a front farthest below the chord between its extremes in the first resource.
 
     Value and first resource are scaled to [0, 1] between those extremes, so the chord is x + y = 1 and the knee has
     the least x + y. The first of equals; 0 when the extremes do not span both axes.
 
+    Args:
+        values: mean objective, `[points]`.
+        costs: in the first resource, ascending, `[points]`.
+
     Raises:
         ValueError: the front is empty.
     """
-    if not front.allocations:
+    if not len(values):
         raise ValueError("the front has no points")
-    plane = np.column_stack([front.resources[:, 0], front.values])
+    plane = np.column_stack([costs, values])
     low, high = plane[0], plane[-1]
     if high[0] <= low[0] or high[1] >= low[1]:
         return 0

@@ -11,10 +11,7 @@ from sparsearch.search.base import Evaluate, Progress, Rebuild, Searcher, Steps
 from sparsearch.search.checks import positive_integer
 from sparsearch.search.evopress import EvoPress, EvoPressOptions
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.window import Window
-
-REACH = 4
-"""Levels to each side of a site's own that a round offers: nine in all, as published."""
+from sparsearch.space.window import REACH, Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.space import FloatArray, IntArray, SearchSpace
 
+REACH = 4
+"""Levels to each side of a site's own that Týr offers and accumulates errors over: nine in all, as published."""
+
 
 @dataclass(frozen=True)
 class Window:

@@ -16,12 +16,9 @@ from torch import Tensor
 
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.space import SearchSpace
-from sparsearch.space.window import Window
+from sparsearch.space.window import REACH, Window
 
 Weighting = Literal["uniform", "expectation"]
-
-REACH = 4
-"""Levels to each side of a centre that take part: nine in all, as published."""
 
 
 @dataclass(frozen=True)

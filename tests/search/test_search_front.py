@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparsearch.search.front import Front, knee, make_front, nondominated
+from sparsearch.search.front import knee, make_front, nondominated
 from sparsearch.space.allocation import Allocation
 
 
@@ -29,10 +29,10 @@ def test_front_is_ordered_and_drops_dominated_points() -> None:
 
 def test_knee_is_farthest_from_the_chord() -> None:
     front = make_front(allocations(4), np.array([10.0, 3.0, 1.0, 0.0]), np.array([[0.0], [1.0], [5.0], [10.0]]))
-    assert knee(front) == 1  # x + y: 1, 0.4, 0.6, 1
+    assert knee(front.values, front.resources[:, 0]) == 1  # x + y: 1, 0.4, 0.6, 1
 
 
 def test_knee_of_one_point_and_of_none() -> None:
-    assert knee(make_front(allocations(1), np.ones(1), np.ones((1, 1)))) == 0
+    assert knee(np.ones(1), np.ones(1)) == 0
     with pytest.raises(ValueError, match="no points"):
-        knee(Front((), np.empty(0), np.empty((0, 1))))
+        knee(np.empty(0), np.empty(0))

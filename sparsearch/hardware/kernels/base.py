@@ -75,7 +75,7 @@ class Backend(ABC):
 
 
 class StoredBackend(Backend):
-    """A backend whose packed weights may lie in a file: they can be checked, and unpacked where it is unavailable."""
+    """A backend whose packed weights may lie in a file: `open` checks them, and they unpack where it is unavailable."""
 
     @abstractmethod
     def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from sparsearch.hardware.kernels.base import Backend, Packed
+
 MOST_TOKENS = 64
 """Tokens per product of a library: beyond it the columns of the input no longer fit the caches."""
 
@@ -49,3 +51,21 @@ def scipy_view(shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> object:
     from scipy.sparse import csr_matrix
 
     return csr_matrix((tensors["values"].numpy(), tensors["col"].numpy(), tensors["crow"].numpy()), shape=shape)
+
+
+class ScipyRows(Backend):
+    """A backend on scipy's CSR matrices; how they are multiplied is its own."""
+
+    skips_zeros = True
+
+    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
+        """What the libraries multiply."""
+        return refuses_dtype(dtype)
+
+    def pack(self, weight: Tensor) -> Packed:
+        """Row starts, columns and values of the non-zeros."""
+        return self.open((weight.shape[0], weight.shape[1]), csr_tensors(weight))
+
+    def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
+        """A view of the stored tensors."""
+        return Packed(shape, tensors, scipy_view(shape, tensors))

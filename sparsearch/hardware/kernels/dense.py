@@ -25,7 +25,8 @@ class Dense(StoredBackend):
         return self.open((weight.shape[0], weight.shape[1]), {"weight": weight.contiguous()})
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """Nothing to do."""
+        """Nothing to do but to check."""
+        self.check(shape, tensors)
         return Packed(shape, tensors)
 
     def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from sparsearch.hardware.kernels.base import Backend, Packed
-from sparsearch.hardware.kernels.csr import csr_tensors, in_chunks, refuses_dtype, scipy_view
+from sparsearch.hardware.kernels.base import Packed
+from sparsearch.hardware.kernels.csr import ScipyRows, in_chunks
 
 
-class SparseDotMKL(Backend):
+class SparseDotMKL(ScipyRows):
     """MKL's sparse product on scipy matrices, where sparse_dot_mkl is installed."""
 
     name = "sparse_dot_mkl"
-    skips_zeros = True
 
     def unavailable(self) -> str | None:
         """Where the package is missing or finds no MKL."""
@@ -27,18 +25,6 @@ class SparseDotMKL(Backend):
         except (ImportError, OSError) as error:
             return f"sparse_dot_mkl finds no MKL: {error}"
         return None
-
-    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
-        """What MKL multiplies."""
-        return refuses_dtype(dtype)
-
-    def pack(self, weight: Tensor) -> Packed:
-        """Row starts, columns and values of the non-zeros."""
-        return self.open((weight.shape[0], weight.shape[1]), csr_tensors(weight))
-
-    def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """A view of the stored tensors."""
-        return Packed(shape, tensors, scipy_view(shape, tensors))
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """Products with up to 64 columns."""

@@ -31,7 +31,8 @@ class TorchCSR(StoredBackend):
         return self.open((weight.shape[0], weight.shape[1]), csr_tensors(weight))
 
     def open(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Packed:
-        """A view of the stored tensors."""
+        """A view of the stored tensors, once they are checked."""
+        self.check(shape, tensors)
         parts = (tensors["crow"], tensors["col"], tensors["values"])
         return Packed(shape, tensors, quietly(torch.sparse_csr_tensor, *parts, size=shape))
 
