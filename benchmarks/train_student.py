@@ -2,7 +2,7 @@
 
 A student of the embedded reference model, which teaches far more per token than text alone does: same tokenizer, same
 width, embeddings that start from its embeddings. `bert` is an encoder of 6 blocks that learns the last hidden states
-at every position, `gpt2` a causal model of 16 blocks that learns the distribution of the next token. Text is one file
+at every position, `gpt2` a causal model of 12 blocks that learns the distribution of the next token. Text is one file
 or, without one, the documentation of the Python installation.
 """
 
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 from sparsearch.model.text import load_documents
 from sparsearch.reference import reference_path
 
-LENGTH, BATCH = 128, 32
+LENGTH = 128
 PEAK_LR, WARMUP_STEPS, FINAL_FRACTION = 1e-3, 200, 0.02
 PIECE = 100_000
 
@@ -46,9 +46,9 @@ def bert(vocabulary: int, width: int) -> BertModel:
 
 
 def gpt2(vocabulary: int, width: int) -> GPT2LMHeadModel:
-    """An untrained causal model of 64 sites: 3.4 million parameters at width 128."""
+    """An untrained causal model of 48 sites: 2.7 million parameters at width 128."""
     config = GPT2Config(
-        vocab_size=vocabulary, n_embd=width, n_layer=16, n_head=4, n_positions=2 * LENGTH,
+        vocab_size=vocabulary, n_embd=width, n_layer=12, n_head=4, n_positions=2 * LENGTH,
         embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
     return GPT2LMHeadModel(config)
@@ -69,10 +69,13 @@ def divergence(student: nn.Module, teacher: nn.Module, batch: Tensor) -> Tensor:
     return functional.kl_div(learned.flatten(0, 1), taught.flatten(0, 1), reduction="batchmean", log_target=True)
 
 
-STUDENTS = {"bert": (bert, hidden_error), "gpt2": (gpt2, divergence)}
+STUDENTS = {"bert": (bert, hidden_error, 32), "gpt2": (gpt2, divergence, 8)}
+"""How it is built, what it learns by, and from how many sequences a step."""
 
 
-def train(student: nn.Module, loss_of: Callable[[Tensor], Tensor], tokens: np.ndarray, minutes: float) -> None:
+def train(
+    student: nn.Module, loss_of: Callable[[Tensor], Tensor], tokens: np.ndarray, sequences: int, minutes: float
+) -> None:
     """AdamW with warm-up and linear decay over the time given; prints the loss."""
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(student.parameters(), betas=(0.9, 0.95), weight_decay=0.05)
@@ -80,7 +83,7 @@ def train(student: nn.Module, loss_of: Callable[[Tensor], Tensor], tokens: np.nd
     while (done := (time.monotonic() - begun) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * min(1.0, len(recent) / WARMUP_STEPS) * max(1 - done, FINAL_FRACTION)
-        starts = rng.integers(0, len(tokens) - LENGTH, BATCH)
+        starts = rng.integers(0, len(tokens) - LENGTH, sequences)
         batch = torch.from_numpy(np.stack([tokens[i : i + LENGTH] for i in starts])).long()
         loss = loss_of(batch)
         loss.backward()
@@ -103,10 +106,10 @@ def main() -> None:
     texts = [given.text.read_text(encoding="utf-8")] if given.text else list(map(str, load_documents("builtin").train))
     teacher = AutoModelForCausalLM.from_pretrained(reference_path(), dtype=torch.float32).eval()
     words = teacher.get_input_embeddings().weight.detach()
-    build, loss_of = STUDENTS[given.architecture]
+    build, loss_of, sequences = STUDENTS[given.architecture]
     student = build(*words.shape)
     student.get_input_embeddings().weight.data.copy_(words)
-    train(student, partial(loss_of, student, teacher), token_ids(texts), given.minutes)
+    train(student, partial(loss_of, student, teacher), token_ids(texts), sequences, given.minutes)
     student.save_pretrained(given.out)
     AutoTokenizer.from_pretrained(reference_path()).save_pretrained(given.out)
 
