@@ -61,7 +61,10 @@ class PackedLinear(nn.Module):
 
     def form(self, tokens: int) -> Form:
         """The one that multiplies so many tokens."""
-        return next(form for form in self.forms if form.most_tokens is None or tokens <= form.most_tokens)
+        for form in self.forms:
+            if form.most_tokens is None or tokens <= form.most_tokens:
+                return form
+        raise AssertionError
 
     def forward(self, x: Tensor) -> Tensor:
         """x `[..., in]`, result `[..., out]`.
