@@ -29,11 +29,14 @@ struct Float16s {
     typedef Float16 Value;
     static constexpr bool kFull = Full;
     static inline const Value* expand(uint64_t mask, const Value* p, __m512* v) {
-        __m512i half[2];
-        p = halves<kFull>(mask, p, half);
-        for (int j = 0; j < 2; ++j) {
-            v[2 * j] = _mm512_cvtph_ps(_mm512_castsi512_si256(half[j]));
-            v[2 * j + 1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half[j], 1));
+        for (int j = 0; j < 4; ++j, mask >>= 16) {
+            __m256i part = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+            if (!kFull) {
+                __asm__("" : "+v"(part));
+                part = _mm256_maskz_expand_epi16(static_cast<__mmask16>(mask), part);
+            }
+            v[j] = _mm512_cvtph_ps(part);
+            p += kFull ? 16 : __builtin_popcount(static_cast<uint16_t>(mask));
         }
         return p;
     }
