@@ -18,9 +18,13 @@ inline __mmask32 upper(uint64_t mask) {
     return half;
 }
 
+// Full rows are read as fast as lines come, masked ones more slowly: for those the second-level cache, which waits for
+// more lines at once than the first, is filled from farther (a tenth faster at 60 % zeros; slower for full rows).
+template <bool kFull>
 inline void fetch_ahead(const void* p) {
-    __builtin_prefetch(static_cast<const char*>(p) + kAhead);
-    __builtin_prefetch(static_cast<const char*>(p) + kAhead + 64);
+    const char* at = static_cast<const char*>(p) + (kFull ? kAhead : 2 * kAhead);
+    __builtin_prefetch(at, 0, kFull ? 3 : 2);
+    __builtin_prefetch(at + 64, 0, kFull ? 3 : 2);
 }
 
 // Sums per token: enough chains of additions to keep the multipliers busy, and few enough for the registers.

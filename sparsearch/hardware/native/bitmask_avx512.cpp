@@ -116,7 +116,7 @@ void multiply_add(const Bitmask& w, const Prepared& x, int64_t first, int64_t la
             __m512 v[kGroupRows][4];
             for (int r = 0; r < kGroupRows; ++r) {
                 uint64_t mask = Format::kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
-                fetch_ahead(value);
+                fetch_ahead<Format::kFull>(value);
                 value = Format::expand(mask, value, v[r]);
             }
             for (int t = 0; t < T; ++t) {

@@ -38,8 +38,8 @@ void dot_products(const Bitmask& w, const Prepared& x, int64_t first, int64_t la
                 for (int i = 0; i < kChains; ++i) sums[r][t][i] = _mm512_setzero_ps();
         for (int64_t b = 0; b < blocks; ++b) {
             __m512i v[kGroupRows][2];
-            fetch_ahead(value);
-            if (kFull) fetch_ahead(value + kBlock);
+            fetch_ahead<kFull>(value);
+            if (kFull) fetch_ahead<kFull>(value + kBlock);
             for (int r = 0; r < kGroupRows; ++r) {
                 uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
                 value = halves<kFull>(mask, value, v[r]);
