@@ -3,14 +3,17 @@
 from setuptools import Extension, setup
 
 NATIVE = "sparsearch/hardware/native"
-FILES = ("dispatch", "threads", "bitmask_portable", "bitmask_avx2", "bitmask_avx512", "csr16")
+FILES = (
+    "dispatch", "threads", "bitmask_portable", "bitmask_avx2", "bitmask_avx512", "bitmask_avx512_dot",
+    "bitmask_avx512_int8", "csr16",
+)  # fmt: skip
 
 setup(
     ext_modules=[
         Extension(
             "sparsearch.hardware.native.kernels",
             sources=[f"{NATIVE}/{file}.cpp" for file in FILES],
-            depends=[f"{NATIVE}/kernels.h", f"{NATIVE}/csr16_rows.inc"],
+            depends=[f"{NATIVE}/kernels.h", f"{NATIVE}/avx512.h", f"{NATIVE}/csr16_rows.inc"],
             extra_compile_args=["-std=c++17", "-O3", "-g0", "-pthread"],
             extra_link_args=["-pthread", "-ldl"],
             optional=True,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsearch.export.dense import SiteWeights, check_exportable, new_folder, stored_weights, write_beside
 from sparsearch.files import write_json
+from sparsearch.hardware.kernels import Packed, StoredBackend
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.runtime.choice import pack_smallest
 from sparsearch.runtime.files import INDEX, PACKED, STATE, FormIndex, LinearIndex, RuntimeIndex, write_aligned
@@ -31,13 +32,18 @@ def export_runtime(
     """Writes `model` with `weights` packed, for a CPU: smaller in memory and on disk, and faster for few tokens.
 
     A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed in the smallest form
-    whose values are those (`runtime.choice`); level 0 as well. What is no site stays in the dtype that the model
+    whose values are those (`runtime.choice`); level 0 as well, and the output projection where that makes it smaller,
+    though it is pruned nowhere: every token reads all of it. What else is no site stays in the dtype that the model
     computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`.
     Needs memory for the packed weights.
     """
     check_exportable(model)
     with new_folder(out) as folder:
         linears, packed = _packed(model, weights() if callable(weights) else weights, profile)
+        for module, weight in _heads(model, {linear.module for linear in linears}):
+            backend, form = pack_smallest(weight.to(torch.float32))
+            if form.bytes < weight.numel() * weight.element_size():
+                linears.append(_add(module, backend, form, packed))
         write_aligned(packed, folder / PACKED)
         write_aligned(_state(model, {linear.module for linear in linears}), folder / STATE)
         write_json(folder / INDEX, _index(model, linears).model_dump(exclude_none=True))
@@ -52,21 +58,39 @@ def _packed(
     linears: list[LinearIndex] = []
     tensors: dict[str, Tensor] = {}
     for site, stored in stored_weights(model, weights, profile):
-        backend, packed = pack_smallest(stored.to(torch.float32))
-        names = {name: f"{site.module}:{name}" for name in packed.tensors}
-        linears.append(
-            LinearIndex(module=site.module, shape=packed.shape, forms=[FormIndex(backend=backend.name, tensors=names)])
-        )
-        tensors |= {names[name]: tensor for name, tensor in packed.tensors.items()}
+        linears.append(_add(site.module, *pack_smallest(stored.to(torch.float32)), tensors))
     return linears, tensors
 
 
+def _add(module: str, backend: StoredBackend, packed: Packed, tensors: dict[str, Tensor]) -> LinearIndex:
+    """The entry of one weight; puts what is stored of it into `tensors`."""
+    names = {name: f"{module}:{name}" for name in packed.tensors}
+    tensors.update({names[name]: tensor for name, tensor in packed.tensors.items()})
+    return LinearIndex(module=module, shape=packed.shape, forms=[FormIndex(backend=backend.name, tensors=names)])
+
+
+def _heads(model: PrunableModel, packed: set[str]) -> list[tuple[str, Tensor]]:
+    """Module and weight of the output projection; none where there is none, it is a site, or no plain linear."""
+    module: Any = model.module
+    head = module.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return []
+    names = [name for name, found in module.named_modules() if found is head and name not in packed]
+    return [(name, head.weight.detach().cpu()) for name in names]
+
+
 def _state(model: PrunableModel, packed: set[str]) -> dict[str, Tensor]:
-    """Parameters and buffers but the packed weights, each once; those that no checkpoint has, too."""
+    """Parameters and buffers but the packed weights, each once; those that no checkpoint has, too.
+
+    What the embedding shares with a packed output projection stays, for the embedding.
+    """
     module, state, seen = model.module, {}, set()
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, tensor in tensors:
         owner, _, leaf = name.rpartition(".")
-        if id(tensor) not in seen and not (owner in packed and leaf == "weight"):
+        if owner in packed and leaf == "weight":
+            continue
+        if id(tensor) not in seen:
             state[name] = tensor.detach().cpu().contiguous()
         seen.add(id(tensor))
     return state

@@ -7,11 +7,23 @@ from torch import Tensor
 
 from sparsearch.hardware.kernels import BACKENDS, Packed, StoredBackend
 
-PREFERRED = ("bitmask_fp32", "bitmask_bf16", "csr16", "torch_csr", "dense")
+PREFERRED = (
+    "bitmask_fp32", "bitmask_bf16", "bitmask_fp16", "dense_bf16", "dense_fp16", "csr16", "torch_csr", "dense",
+)  # fmt: skip
 """What is considered, on a CPU. Kernels that round the weights further than they are stored are left out."""
 
-LEAST_SPARSITY = {"torch_csr": 0.65}
-"""Below it a backend is slower than dense at any number of tokens (reference/kernels.md, break-even table)."""
+STORED = {
+    "bitmask_bf16": torch.bfloat16, "bitmask_fp16": torch.float16,
+    "dense_bf16": torch.bfloat16, "dense_fp16": torch.float16,
+}  # fmt: skip
+"""Types that not every weight fits into."""
+
+LEAST_SPARSITY = {"csr16": 0.9, "torch_csr": 0.65}
+"""Below it a backend takes more bytes than bit masks (`csr16`, which has 6 for each weight that is left), or is slower
+than dense at any number of tokens (reference/kernels.md, break-even table)."""
+
+MOST_SPARSITY = {"dense_bf16": 1 / 16, "dense_fp16": 1 / 16}
+"""Above it the zeros take more bytes than a mask."""
 
 
 def pack_smallest(weight: Tensor) -> tuple[StoredBackend, Packed]:
@@ -25,12 +37,15 @@ def pack_smallest(weight: Tensor) -> tuple[StoredBackend, Packed]:
 
 def _candidates(weight: Tensor) -> list[StoredBackend]:
     shape, sparsity = (weight.shape[0], weight.shape[1]), float((weight == 0).double().mean())
-    exact = bool((weight.to(torch.bfloat16).to(weight.dtype) == weight).all())
+    exact = {dtype for dtype in set(STORED.values()) if bool((weight.to(dtype).to(weight.dtype) == weight).all())}
     candidates = []
     for name in PREFERRED:
         backend = BACKENDS[name]
         assert isinstance(backend, StoredBackend)
         able = backend.unavailable() is None and backend.refuses(shape, weight.dtype, "") is None
-        if able and sparsity >= LEAST_SPARSITY.get(name, 0.0) and (exact or name != "bitmask_bf16"):
+        pays = LEAST_SPARSITY.get(name, 0.0) <= sparsity <= MOST_SPARSITY.get(name, 1.0)
+        # Where 16 bits hold the values, 32 bits never take fewer bytes.
+        fits = STORED[name] in exact if name in STORED else not (exact and name == "bitmask_fp32")
+        if able and pays and fits:
             candidates.append(backend)
     return candidates

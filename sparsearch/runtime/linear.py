@@ -61,7 +61,10 @@ class PackedLinear(nn.Module):
 
     def form(self, tokens: int) -> Form:
         """The one that multiplies so many tokens."""
-        return next(form for form in self.forms if form.most_tokens is None or tokens <= form.most_tokens)
+        for form in self.forms:
+            if form.most_tokens is None or tokens <= form.most_tokens:
+                return form
+        raise AssertionError
 
     def forward(self, x: Tensor) -> Tensor:
         """x `[..., in]`, result `[..., out]`.
@@ -72,8 +75,9 @@ class PackedLinear(nn.Module):
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError("packed linears compute no gradients; run the model under torch.no_grad()")
         tokens = x.reshape(-1, self.in_features)
-        chosen = self.form(tokens.shape[0])
-        product = chosen.backend.matmul(tokens, chosen.packed) if len(tokens) else x.new_empty(0, self.out_features)
+        count = tokens.shape[0]
+        chosen = self.form(count)
+        product = chosen.backend.matmul(tokens, chosen.packed) if count else x.new_empty(0, self.out_features)
         if self.bias is not None:
             product = product + self.bias
         return product.view(*x.shape[:-1], self.out_features)

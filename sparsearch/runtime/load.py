@@ -41,12 +41,14 @@ def load(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     packed, state = read_mapped(folder / PACKED), read_mapped(folder / STATE)
     model = _empty_model(folder, index, trust_remote_code)
     lacking: dict[str, str] = {}
+    # First what is tied, then the packed linears: a packed output projection shares nothing with the embedding.
+    _check_layers(model, index, folder)
+    biases = {linear.module: state.pop(f"{linear.module}.bias", None) for linear in index.linears}
+    _fill(model, state, set(biases), folder)
     for linear in index.linears:
         dtype = getattr(torch, index.dtype)
-        bias = state.pop(f"{linear.module}.bias", None)
         forms = [_form(linear, form, packed, folder, dtype, lacking) for form in linear.forms]
-        _replace(model, linear, PackedLinear(forms, bias, dtype), folder)
-    _fill(model, state, folder)
+        model.set_submodule(linear.module, PackedLinear(forms, biases[linear.module], dtype))
     if lacking:
         _warn(index, lacking)
     return model.eval().requires_grad_(False)
@@ -103,20 +105,15 @@ def _form(
     return Form(DENSE, DENSE.pack(backend.unpack(linear.shape, tensors).to(dtype)), form.most_tokens)
 
 
-def _replace(model: nn.Module, linear: LinearIndex, new: PackedLinear, folder: Path) -> None:
-    try:
-        if not linear.module:
-            raise AttributeError
-        model.get_submodule(linear.module)
-    except AttributeError:
-        raise ResourceError(
-            f"{folder}: the model has no layer {linear.module}; config.json is of another model"
-        ) from None
-    model.set_submodule(linear.module, new)
+def _check_layers(model: nn.Module, index: RuntimeIndex, folder: Path) -> None:
+    layers = {name for name, _ in model.named_modules() if name}
+    unknown = [linear.module for linear in index.linears if linear.module not in layers]
+    if unknown:
+        raise ResourceError(f"{folder}: the model has no layer {unknown[0]}; config.json is of another model")
 
 
-def _fill(model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Puts the mapped parameters and buffers in place of the empty ones, and ties what is tied."""
+def _fill(model: Any, state: Mapping[str, Tensor], packed: set[str], folder: Path) -> None:
+    """Puts the mapped parameters and buffers in place of the empty ones but of `packed`, and ties what is tied."""
     modules = dict(model.named_modules())
     wanted = dict([*model.named_parameters(), *model.named_buffers()])
     for name, tensor in state.items():
@@ -127,8 +124,8 @@ def _fill(model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
         holder[leaf] = nn.Parameter(tensor, requires_grad=False) if holder is modules[owner]._parameters else tensor
     model.tie_weights()
     filled = {id(tensor) for name, tensor in _all_tensors(model) if name in state}
-    packed = {f"{name}.bias" for name, module in model.named_modules() if isinstance(module, PackedLinear)}
-    left = [name for name, tensor in _all_tensors(model) if id(tensor) not in filled and name not in packed]
+    others = [(name, tensor) for name, tensor in _all_tensors(model) if name.rpartition(".")[0] not in packed]
+    left = [name for name, tensor in others if id(tensor) not in filled]
     if left:
         raise ResourceError(f"{folder / STATE}: {left[0]} is missing; export it again")
 

@@ -13,6 +13,7 @@ extern "C" {
 int sparsearch_best_level();
 void sparsearch_use_level(int level);
 int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tokens, float* y, int threads);
+void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last, float* to, int threads);
 int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens, float* y, int threads);
 }
 
@@ -36,63 +37,100 @@ struct Matrix {
 template <class Value>
 Value narrow(float value) { return static_cast<Value>(value); }
 template <>
-uint16_t narrow<uint16_t>(float value) {
+Bfloat16 narrow<Bfloat16>(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
-    return static_cast<uint16_t>(bits >> 16);
+    return {static_cast<uint16_t>(bits >> 16)};
 }
+template <>
+Float16 narrow<Float16>(float value) {
+    int exponent = 0;
+    float fraction = std::frexp(std::fabs(value), &exponent);
+    int bits = value == 0 ? 0 : ((exponent + 14) << 10) + static_cast<int>((2 * fraction - 1) * 1024);
+    return {static_cast<uint16_t>(bits + (value < 0 ? 0x8000 : 0))};
+}
+
+// What a product should be, and the sum of the sizes of what is added.
+struct Sum {
+    double wanted, size;
+};
+
+static std::vector<Sum> sums_in_double(const Matrix& w, const std::vector<float>& x, int64_t tokens) {
+    std::vector<Sum> found(tokens * w.rows, Sum{0, 0});
+    for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t r = 0; r < w.rows; ++r)
+            for (int64_t c = 0; c < w.columns; ++c) {
+                double product = static_cast<double>(w.values[r * w.columns + c]) * x[t * w.columns + c];
+                found[t * w.rows + r].wanted += product;
+                found[t * w.rows + r].size += std::fabs(product);
+            }
+    return found;
+}
+
+// A case: weights, inputs, and the products.
+struct Case {
+    const Matrix& m;
+    const std::vector<float>& x;
+    int64_t tokens;
+    int threads;
+    bool finite;
+    const std::vector<Sum>& sums;
+};
 
 static int failures = 0;
-static void compare(const char* what, const Matrix& w, const std::vector<float>& x, int64_t tokens,
-                    const std::vector<float>& y, float scale) {
-    for (int64_t t = 0; t < tokens; ++t)
-        for (int64_t r = 0; r < w.rows; ++r) {
-            double wanted = 0, size = 0;
-            for (int64_t c = 0; c < w.columns; ++c) {
-                wanted += static_cast<double>(w.at(r, c)) * x[t * w.columns + c] * scale;
-                size += std::fabs(static_cast<double>(w.at(r, c)) * x[t * w.columns + c] * scale);
-            }
-            double error = std::fabs(y[t * w.rows + r] - wanted);
-            if (!(error <= 5e-5 * size + 1e-5) && std::isfinite(wanted) && ++failures < 20)
-                std::printf("%s %lldx%lld tokens %lld: (%lld, %lld) is %g, not %g\n", what, (long long)w.rows,
-                            (long long)w.columns, (long long)tokens, (long long)t, (long long)r,
-                            y[t * w.rows + r], wanted);
-        }
+static void compare(const char* what, const Case& of, const std::vector<float>& y, double scale) {
+    for (size_t i = 0; i < y.size(); ++i) {
+        double wanted = of.sums[i].wanted * scale, error = std::fabs(y[i] - wanted);
+        if (!(error <= 5e-5 * of.sums[i].size * scale + 1e-5) && std::isfinite(wanted) && ++failures < 20)
+            std::printf("%s %lldx%lld tokens %lld: entry %zu is %g, not %g\n", what, (long long)of.m.rows,
+                        (long long)of.m.columns, (long long)of.tokens, i, y[i], wanted);
+    }
 }
 
-template <class Value>
-void bitmask(const Matrix& m, int32_t kind, const std::vector<float>& x, int64_t tokens, int threads, bool finite) {
+template <class Value, bool kFull = false>
+void bitmask(const Case& of, int32_t kind) {
+    const Matrix& m = of.m;
     int64_t groups = (m.rows + 1) / 2, blocks = padded(m.columns) / kBlock;
     std::vector<uint64_t> masks;
     std::vector<int64_t> offsets;
     std::vector<Value> values;
-    std::vector<float> scales(m.rows, 0.5f), y(tokens * m.rows, -1.0f);
+    std::vector<float> scales(m.rows, 0.5f), y(of.tokens * m.rows, -1.0f);
     std::vector<int32_t> sums(m.rows, 0);
     for (int64_t g = 0; g < groups; ++g) {
         offsets.push_back(static_cast<int64_t>(values.size()));
         for (int64_t b = 0; b < blocks; ++b)
             for (int64_t r = 2 * g; r < 2 * g + 2; ++r) {
                 masks.push_back(0);
-                for (int64_t c = 0; c < kBlock; ++c)
-                    if (float value = m.at(r, b * kBlock + c)) {
-                        masks.back() |= uint64_t{1} << c;
-                        values.push_back(narrow<Value>(value));
-                        sums[r] += static_cast<int32_t>(value);
-                    }
+                for (int64_t c = 0; c < kBlock; ++c) {
+                    float value = m.at(r, b * kBlock + c);
+                    if (value == 0 && !kFull) continue;
+                    masks.back() |= uint64_t{1} << c;
+                    values.push_back(narrow<Value>(value));
+                    if (r < m.rows) sums[r] += static_cast<int32_t>(value);
+                }
             }
     }
-    values.resize(values.size() + 64 / sizeof(Value));
+    if (!kFull) values.resize(values.size() + 64 / sizeof(Value));
     values.shrink_to_fit();
-    Bitmask w{m.rows, m.columns, masks.data(), offsets.data(), values.data(), scales.data(), sums.data(), kind, finite};
-    if (sparsearch_bitmask(&w, x.data(), tokens, y.data(), threads)) ++failures;
-    compare("bitmask", m, x, tokens, y, kind == kInt8 ? 0.5f : 1.0f);
+    Bitmask w{m.rows, m.columns, kFull ? nullptr : masks.data(), kFull ? nullptr : offsets.data(), values.data(),
+              scales.data(), sums.data(), kind, of.finite};
+    if (sparsearch_bitmask(&w, of.x.data(), of.tokens, y.data(), of.threads)) ++failures;
+    compare("bitmask", of, y, kind == kInt8 ? 0.5 : 1.0);
+    for (int64_t first = 0; first <= 2 && first < m.rows; first += 2) {
+        std::vector<float> rows((m.rows - first) * m.columns, -1.0f);
+        sparsearch_bitmask_rows(&w, first, m.rows, rows.data(), of.threads);
+        for (int64_t i = 0; i < (m.rows - first) * m.columns; ++i)
+            if (rows[i] != m.values[first * m.columns + i] * (kind == kInt8 ? 0.5f : 1.0f) && ++failures < 20)
+                std::printf("rows from %lld, kind %d: entry %lld differs\n", (long long)first, kind, (long long)i);
+    }
 }
 
-static void csr16(const Matrix& m, const std::vector<float>& x, int64_t tokens, int threads, int64_t chunk) {
+static void csr16(const Case& of, int64_t chunk) {
+    const Matrix& m = of.m;
     int64_t chunks = (m.columns + chunk - 1) / chunk;
     std::vector<int32_t> starts;
     std::vector<uint16_t> indices;
-    std::vector<float> values, y(tokens * m.rows, -1.0f);
+    std::vector<float> values, y(of.tokens * m.rows, -1.0f);
     for (int64_t block = 0; block * kRowBlock < m.rows; ++block)
         for (int64_t k = 0; k < chunks; ++k)
             for (int64_t r = block * kRowBlock; r < (block + 1) * kRowBlock; ++r) {
@@ -105,8 +143,8 @@ static void csr16(const Matrix& m, const std::vector<float>& x, int64_t tokens, 
             }
     starts.push_back(static_cast<int32_t>(values.size()));
     Csr16 w{m.rows, m.columns, chunks, starts.data(), indices.data(), values.data()};
-    if (sparsearch_csr16(&w, x.data(), tokens, y.data(), threads)) ++failures;
-    compare("csr16", m, x, tokens, y, 1.0f);
+    if (sparsearch_csr16(&w, of.x.data(), of.tokens, y.data(), of.threads)) ++failures;
+    compare("csr16", of, y, 1.0);
 }
 
 int main() {
@@ -120,15 +158,20 @@ int main() {
                 for (int64_t tokens : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 65}) {
                     std::vector<float> x(tokens * m.columns);
                     for (float& value : x) value = static_cast<float>(uniform() * 2 - 1);
-                    for (int threads : {1, 3})
-                        for (bool finite : {true, false}) {
-                            if (tokens && !finite) x[tokens / 2 * m.columns] = INFINITY;
-                            bitmask<float>(m, kFloat32, x, tokens, threads, finite);
-                            bitmask<uint16_t>(m, kBfloat16, x, tokens, threads, finite);
-                            bitmask<int8_t>(m, kInt8, x, tokens, threads, finite);
-                            csr16(m, x, tokens, threads, 128);
-                            if (tokens) x[tokens / 2 * m.columns] = 0.5f;
+                    for (bool finite : {true, false}) {
+                        if (tokens && !finite) x[tokens / 2 * m.columns] = INFINITY;
+                        std::vector<Sum> sums = sums_in_double(m, x, tokens);
+                        for (int threads : {1, 3}) {
+                            Case of{m, x, tokens, threads, finite, sums};
+                            bitmask<float>(of, kFloat32);
+                            bitmask<Bfloat16>(of, kBfloat16);
+                            bitmask<int8_t>(of, kInt8);
+                            bitmask<Float16>(of, kFloat16);
+                            bitmask<Bfloat16, true>(of, kFullBfloat16);
+                            bitmask<Float16, true>(of, kFullFloat16);
+                            csr16(of, 128);
                         }
+                    }
                 }
             }
     }

@@ -15,7 +15,7 @@ from sparsearch.hardware.kernels.csr16 import chunk_tensors
 from sparsearch.hardware.native.memory import ALIGNMENT, SLAB, Slabs
 
 SOURCES = Path(native.__file__).parent
-NAMES = ("bitmask_fp32", "bitmask_bf16", "bitmask_int8", "csr16")
+NAMES = ("bitmask_fp32", "bitmask_bf16", "bitmask_fp16", "bitmask_int8", "dense_bf16", "dense_fp16", "csr16")
 built = pytest.mark.skipif(native.unavailable() is not None, reason="the native library was not built")
 
 
@@ -79,6 +79,20 @@ def test_inputs_of_very_different_size_keep_float32_accuracy_with_int8_weights()
 
 
 @built
+@pytest.mark.parametrize("name", ["bitmask_fp16", "dense_fp16"])
+def test_every_number_of_16_bits_is_widened_as_torch_does(name, use_level):
+    """Subnormal ones, infinities and NaN included: a row each."""
+    numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.float16).view(-1, 1)
+    backend = BACKENDS[name]
+    packed, x = backend.pack(numbers), torch.ones(1, 1)
+    for level in range(native.LEVELS.index(native.level()) + 1):
+        use_level(level)
+        found, wanted = backend.matmul(x, packed)[0], numbers[:, 0].float()
+        assert torch.equal(found.isnan(), wanted.isnan())
+        assert torch.equal(found[~wanted.isnan()], wanted[~wanted.isnan()])
+
+
+@built
 def test_packed_tensors_lie_on_cache_lines():
     for name in NAMES:
         packed = BACKENDS[name].pack(random_weight((70, 90), 0.5))
@@ -101,11 +115,12 @@ def test_memory_is_handed_out_once():
 def test_what_is_stored_is_no_more_than_mask_and_values():
     weight = random_weight((128, 256), 0.6)
     count = int((weight != 0).sum())
-    for name, each in (("bitmask_fp32", 4), ("bitmask_bf16", 2), ("bitmask_int8", 1)):
+    for name, each in (("bitmask_fp32", 4), ("bitmask_bf16", 2), ("bitmask_fp16", 2), ("bitmask_int8", 1)):
         packed = BACKENDS[name].pack(weight)
         rest = packed.bytes - count * each - weight.numel() // 8
         assert 0 <= rest <= 64 + 64 * 8 + 128 * 8
     assert chunk_tensors(weight)["indices"].nbytes == 2 * count
+    assert BACKENDS["dense_fp16"].pack(weight).bytes == 2 * weight.numel()
 
 
 @built

@@ -72,8 +72,8 @@ def test_every_family_computes_what_the_pruned_model_does(export, family):
     module = load(exported.folder)
     wanted, found = outputs(exported.module, family), outputs(module, family)
     assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max() + 1e-6
-    packed = [linear for linear in module.modules() if isinstance(linear, PackedLinear)]
-    assert len(packed) == len(find_sites(wrap_model(exported.module)))
+    packed = {name for name, linear in module.named_modules() if isinstance(linear, PackedLinear)}
+    assert packed >= {site.module for site in find_sites(wrap_model(exported.module))}
 
 
 def test_generate_gives_the_same_tokens(export):
@@ -84,9 +84,29 @@ def test_generate_gives_the_same_tokens(export):
     assert torch.equal(module.generate(prompt, max_new_tokens=12, do_sample=False, pad_token_id=0), wanted)
 
 
-def test_tied_embeddings_stay_one_tensor(export):
-    module = load(export("gpt2").folder)
+def test_tied_embeddings_stay_one_tensor_where_the_head_is_not_packed(export):
+    module = load(export("gpt2", storage=torch.float32).folder)
     assert module.lm_head.weight is module.transformer.wte.weight
+
+
+@needs_native
+@pytest.mark.parametrize("storage", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_the_head_is_packed_in_the_type_of_the_checkpoint(export, family, storage):
+    exported = export(family, storage=storage)
+    module = load(exported.folder)
+    head = module.get_output_embeddings()
+    assert [form.backend.stored for form in head.forms] == [storage]
+    assert torch.equal(head.unpacked().float(), exported.module.get_output_embeddings().weight)
+    assert torch.equal(module.get_input_embeddings().weight, exported.module.get_input_embeddings().weight)
+    wanted, found = outputs(exported.module, family), outputs(module, family)
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max() + 1e-6
+
+
+@needs_native
+def test_weights_of_a_float16_checkpoint_keep_its_16_bits(export):
+    module = load(export("llama", storage=torch.float16).folder)
+    assert {m.forms[0].backend.stored for m in module.modules() if isinstance(m, PackedLinear)} == {torch.float16}
 
 
 def test_what_no_kernel_copies_lies_in_the_mapped_file(export):
@@ -120,7 +140,7 @@ def test_packed_weights_are_smaller_than_dense_ones(export):
 def test_a_machine_without_the_kernels_runs_dense_and_says_so(export, monkeypatch):
     exported = export("llama")
     monkeypatch.setattr(native, "unavailable", lambda: "not built here")
-    with pytest.warns(RuntimeWarning, match=r"\d+ of 14 weights are packed for kernels .*not built here.*run dense"):
+    with pytest.warns(RuntimeWarning, match=r"\d+ of 15 weights are packed for kernels .*not built here.*run dense"):
         module = load(exported.folder)
     wanted = outputs(exported.module, "llama")
     assert (outputs(module, "llama") - wanted).abs().max() <= 1e-5 * wanted.abs().max()

@@ -6,6 +6,7 @@ from typing import Any
 
 from sparsearch.hardware.kernels.base import Backend, Packed, StoredBackend
 from sparsearch.hardware.kernels.bitmask_bf16 import BitmaskBfloat16
+from sparsearch.hardware.kernels.bitmask_fp16 import BitmaskFloat16
 from sparsearch.hardware.kernels.bitmask_fp32 import BitmaskFloat32
 from sparsearch.hardware.kernels.bitmask_int8 import BitmaskInt8
 from sparsearch.hardware.kernels.csr16 import Csr16
@@ -13,6 +14,8 @@ from sparsearch.hardware.kernels.cuda_bsr import CudaBSR
 from sparsearch.hardware.kernels.cuda_dense import CudaDense
 from sparsearch.hardware.kernels.cuda_semi_structured import CudaSemiStructured
 from sparsearch.hardware.kernels.dense import Dense
+from sparsearch.hardware.kernels.dense_bf16 import DenseBfloat16
+from sparsearch.hardware.kernels.dense_fp16 import DenseFloat16
 from sparsearch.hardware.kernels.dense_prepacked import DensePrepacked
 from sparsearch.hardware.kernels.scipy_csr import ScipyCSR
 from sparsearch.hardware.kernels.sparse_dot_mkl import SparseDotMKL
@@ -26,12 +29,15 @@ BACKENDS: dict[str, Backend] = {
     for backend in (
         Dense(),
         DensePrepacked(),
+        DenseBfloat16(),
+        DenseFloat16(),
         TorchCSR(),
         TorchBSR(),
         ScipyCSR(),
         SparseDotMKL(),
         BitmaskFloat32(),
         BitmaskBfloat16(),
+        BitmaskFloat16(),
         BitmaskInt8(),
         Csr16(),
         CudaDense(),

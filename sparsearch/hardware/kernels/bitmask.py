@@ -1,4 +1,4 @@
-"""Bit mask and packed non-zeros: loaded as sparse, computed as dense. What its three value types share.
+"""Bit mask and packed non-zeros: loaded as sparse, computed as dense. What its value types share.
 
 The mask costs 1 bit a weight, so that a one-token product, which waits for memory, reads
 `bits of a value * (1 - sparsity) + 1` bits a weight. Values are spread over registers in the order of their mask
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
+from sparsearch.hardware.kernels import many_tokens
 from sparsearch.hardware.kernels.base import Packed, StoredBackend
 from sparsearch.hardware.native.memory import SLABS
 
@@ -76,8 +77,8 @@ class Bitmask(StoredBackend):
 
     def check(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
         """Refuses stored tensors of other types, lengths or counts than the weight's."""
-        groups, blocks = -(-shape[0] // GROUP_ROWS), -(-shape[1] // BLOCK)
-        wanted = {"masks": (torch.int64, (groups, blocks, GROUP_ROWS)), "offsets": (torch.int64, (groups,))}
+        groups, across = -(-shape[0] // GROUP_ROWS), -(-shape[1] // BLOCK)
+        wanted = {"masks": (torch.int64, (groups, across, GROUP_ROWS)), "offsets": (torch.int64, (groups,))}
         wanted |= self.beside(shape)
         fits = tensors.keys() == {*wanted, "values"} and tensors["values"].dtype == self.stored
         fits = fits and all((tensors[name].dtype, tuple(tensors[name].shape)) == what for name, what in wanted.items())
@@ -90,9 +91,9 @@ class Bitmask(StoredBackend):
         """Values to the set bits of the masks, in order."""
         bits = np.unpackbits(tensors["masks"].numpy().view(np.uint8), bitorder="little")
         places = torch.from_numpy(bits.astype(bool)).view(*tensors["masks"].shape, BLOCK)
-        blocks = torch.zeros(places.shape, dtype=self.stored)
-        blocks[places] = tensors["values"][: int(places.sum())]
-        weight = blocks.transpose(1, 2).reshape(blocks.shape[0] * GROUP_ROWS, -1)
+        values = torch.zeros(places.shape, dtype=self.stored)
+        values[places] = tensors["values"][: int(places.sum())]
+        weight = values.transpose(1, 2).reshape(values.shape[0] * GROUP_ROWS, -1)
         return weight[: shape[0], : shape[1]].contiguous()
 
     def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -100,9 +101,9 @@ class Bitmask(StoredBackend):
         return {}
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
-        """`x @ W.T`, zeros multiplied like every other weight; more than 8 tokens are taken 8 at a time."""
+        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 at a time, or many at once."""
         assert isinstance(packed.handle, native.Handle)
-        return native.product("sparsearch_bitmask", packed.handle, x, packed.shape[0])
+        return many_tokens.product(packed.handle, x, packed.shape[0])
 
 
 def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
@@ -110,10 +111,10 @@ def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
 
     Groups are 2 rows, blocks 64 columns; values lie group by group, in it block by block, in it row by row.
     """
-    places = _blocks(kept)
+    places = blocks(kept)
     bits = np.packbits(places.numpy(), axis=-1, bitorder="little")
     counts = places.flatten(1).sum(1)
-    values = _blocks(stored)[places]
+    values = blocks(stored)[places]
     padding = torch.zeros(PADDING // values.element_size(), dtype=values.dtype)
     return {
         "masks": torch.from_numpy(bits.view("<i8").squeeze(-1)),
@@ -122,16 +123,16 @@ def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
     }
 
 
+def blocks(matrix: Tensor) -> Tensor:
+    """A matrix as `[groups, blocks, 2, 64]`, with zeros around."""
+    rows, columns = matrix.shape
+    padded = torch.nn.functional.pad(matrix, (0, -columns % BLOCK, 0, -rows % GROUP_ROWS))
+    return padded.view(-1, GROUP_ROWS, padded.shape[1] // BLOCK, BLOCK).transpose(1, 2).contiguous()
+
+
 def _counts_fit(tensors: Mapping[str, Tensor]) -> bool:
     """Whether there are as many values as bits, for each group from its offset on."""
     ends = np.cumsum(np.bitwise_count(tensors["masks"].numpy().view(np.uint64)).sum((1, 2), dtype=np.int64))
     starts = np.concatenate(([0], ends[:-1]))
     length = int(ends[-1]) + PADDING // tensors["values"].element_size()
     return np.array_equal(tensors["offsets"].numpy(), starts) and tuple(tensors["values"].shape) == (length,)
-
-
-def _blocks(matrix: Tensor) -> Tensor:
-    """`[groups, blocks, 2, 64]` with zeros around."""
-    rows, columns = matrix.shape
-    padded = torch.nn.functional.pad(matrix, (0, -columns % BLOCK, 0, -rows % GROUP_ROWS))
-    return padded.view(-1, GROUP_ROWS, padded.shape[1] // BLOCK, BLOCK).transpose(1, 2).contiguous()

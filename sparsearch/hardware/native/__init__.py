@@ -98,18 +98,36 @@ def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
     Raises:
         ValueError: x does not fit the weight.
     """
+    given = inputs(weight, x)
+    out = torch.empty(given.shape[0], rows)
+    call = getattr(library(), function)
+    if call(weight.address, given.data_ptr(), given.shape[0], out.data_ptr(), torch.get_num_threads()):
+        raise MemoryError(f"no memory for the inputs of a product with {given.shape[0]} tokens")
+    return out if x.dtype == torch.float32 else out.to(x.dtype)
+
+
+def widen(weight: Handle, first: int, to: Tensor) -> None:
+    """Writes rows of a bit mask's weight from `first`, which is even, into `to` float32 `[rows, columns]`."""
+    found = library()
+    assert found is not None
+    found.sparsearch_bitmask_rows(weight.address, first, first + len(to), to.data_ptr(), torch.get_num_threads())
+
+
+def inputs(weight: Handle, x: Tensor) -> Tensor:
+    """x `[tokens, columns]` as the library reads it.
+
+    Raises:
+        ValueError: it does not fit the weight.
+    """
     if x.dim() != 2 or x.shape[1] != weight.weight.columns:
         raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
-    inputs = x.to(torch.float32).contiguous()
-    out = torch.empty(inputs.shape[0], rows)
-    call = getattr(library(), function)
-    if call(weight.address, inputs.data_ptr(), inputs.shape[0], out.data_ptr(), torch.get_num_threads()):
-        raise MemoryError(f"no memory for the inputs of a product with {inputs.shape[0]} tokens")
-    return out if x.dtype == torch.float32 else out.to(x.dtype)
+    return x.to(torch.float32).contiguous()
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
     for name in ("sparsearch_bitmask", "sparsearch_csr16"):
         pointer = ctypes.c_void_p
         getattr(found, name).argtypes = (pointer, pointer, ctypes.c_int64, pointer, ctypes.c_int)
+    rows = found.sparsearch_bitmask_rows
+    rows.argtypes, rows.restype = (pointer, ctypes.c_int64, ctypes.c_int64, pointer, ctypes.c_int), None
     return found

@@ -20,10 +20,13 @@ struct Places {
 };
 constexpr Places kPlaces;
 
-SS_TARGET_BEGIN("avx2,fma,popcnt")
+SS_TARGET_BEGIN("avx2,fma,f16c,popcnt")
 
 inline __m256 load8(const float* p) { return _mm256_loadu_ps(p); }
-inline __m256 load8(const uint16_t* p) {
+inline __m256 load8(const Float16* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline __m256 load8(const Bfloat16* p) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
@@ -37,24 +40,30 @@ inline float total(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-template <class Value, int T>
+// The next eight columns of a row, and on to the values after them.
+template <class Value, bool kFull>
+inline __m256 expand(unsigned bits, const Value*& value) {
+    __m256 v = load8(value);
+    value += kFull ? 8 : __builtin_popcount(bits);
+    if (kFull) return v;
+    __m256i places = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kPlaces.of[bits])));
+    v = _mm256_permutevar8x32_ps(v, places);
+    return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(places, 31)), v);
+}
+
+template <class Value, bool kFull, int T>
 void some(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Output out) {
     int64_t blocks = padded(w.columns) / kBlock;
     for (int64_t g = first; g < last; ++g) {
-        const uint64_t* masks = w.masks + g * blocks * kGroupRows;
-        const Value* value = static_cast<const Value*>(w.values) + w.offsets[g];
+        const Value* value = values_of<Value, kFull>(w, g);
         __m256 sums[kGroupRows][T];
         for (int r = 0; r < kGroupRows; ++r)
             for (int t = 0; t < T; ++t) sums[r][t] = _mm256_setzero_ps();
         for (int64_t b = 0; b < blocks; ++b)
             for (int r = 0; r < kGroupRows; ++r) {
-                uint64_t mask = *masks++;
+                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
                 for (int64_t c = b * kBlock; c < (b + 1) * kBlock; c += 8, mask >>= 8) {
-                    unsigned bits = mask & 0xff;
-                    __m256i places = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kPlaces.of[bits])));
-                    __m256 v = _mm256_permutevar8x32_ps(load8(value), places);
-                    v = _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(places, 31)), v);
-                    value += __builtin_popcount(bits);
+                    __m256 v = expand<Value, kFull>(mask & 0xff, value);
                     for (int t = 0; t < T; ++t) {
                         const float* in = reinterpret_cast<const float*>(x.data + t * x.stride) + c;
                         sums[r][t] = _mm256_fmadd_ps(v, _mm256_loadu_ps(in), sums[r][t]);
@@ -70,23 +79,49 @@ void some(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Outp
     }
 }
 
-template <class Value>
+template <class Value, bool kFull>
+void widen(const Bitmask& w, int64_t first, int64_t last, float* to) {
+    int64_t blocks = padded(w.columns) / kBlock;
+    for (int64_t g = first; g < last; ++g) {
+        const Value* value = values_of<Value, kFull>(w, g);
+        for (int64_t b = 0; b < blocks; ++b)
+            for (int r = 0; r < kGroupRows; ++r) {
+                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
+                float block[kBlock];
+                for (int64_t c = 0; c < kBlock; c += 8, mask >>= 8)
+                    _mm256_storeu_ps(block + c, expand<Value, kFull>(mask & 0xff, value));
+                put_block(w, g * kGroupRows + r, b, block, first, to);
+            }
+    }
+}
+
+template <class Value, bool kFull>
 void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Output out) {
-    static const Groups by_tokens[] = {some<Value, 1>, some<Value, 2>, some<Value, 3>, some<Value, 4>};
+    static const Groups by_tokens[] = {some<Value, kFull, 1>, some<Value, kFull, 2>, some<Value, kFull, 3>,
+                                       some<Value, kFull, 4>};
     by_tokens[x.tokens - 1](w, x, first, last, out);
 }
 
 SS_TARGET_END
 
 const BitmaskKernel kKernels[] = {
-    {prepare_plain, groups<float>, sizeof(float), 4},
-    {prepare_plain, groups<uint16_t>, sizeof(float), 4},
-    {prepare_plain, groups<int8_t>, sizeof(float), 4},
+    {prepare_plain, groups<float, false>, sizeof(float), 4},
+    {prepare_plain, groups<Bfloat16, false>, sizeof(float), 4},
+    {prepare_plain, groups<int8_t, false>, sizeof(float), 4},
+    {prepare_plain, groups<Float16, false>, sizeof(float), 4},
+    {prepare_plain, groups<Bfloat16, true>, sizeof(float), 4},
+    {prepare_plain, groups<Float16, true>, sizeof(float), 4},
+};
+
+const Widen kWidens[] = {
+    widen<float, false>, widen<Bfloat16, false>, widen<int8_t, false>,
+    widen<Float16, false>, widen<Bfloat16, true>, widen<Float16, true>,
 };
 
 }  // namespace
 
 const BitmaskKernel* avx2_bitmask(int32_t kind) { return kKernels + kind; }
+Widen avx2_widen(int32_t kind) { return kWidens[kind]; }
 
 }  // namespace sparsearch
 #endif

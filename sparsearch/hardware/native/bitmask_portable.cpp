@@ -15,36 +15,54 @@ void prepare_plain(const float* x, int64_t columns, int64_t tokens, unsigned cha
     }
 }
 
+void put_block(const Bitmask& w, int64_t row, int64_t b, const float* block, int64_t first, float* to) {
+    if (row >= w.rows) return;
+    int64_t column = b * kBlock, count = w.columns - column < kBlock ? w.columns - column : kBlock;
+    float* at = to + (row - first * kGroupRows) * w.columns + column;
+    memcpy(at, block, sizeof(float) * static_cast<size_t>(count));
+    if (w.kind == kInt8)
+        for (int64_t c = 0; c < count; ++c) at[c] *= w.scales[row];
+}
+
 namespace {
+
+float from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 float widen(float value) { return value; }
 float widen(int8_t value) { return static_cast<float>(value); }
-float widen(uint16_t value) {
-    uint32_t bits = static_cast<uint32_t>(value) << 16;
-    float result;
-    memcpy(&result, &bits, sizeof result);
-    return result;
+float widen(Bfloat16 value) { return from_bits(static_cast<uint32_t>(value.bits) << 16); }
+float widen(Float16 value) {
+    uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16, rest = value.bits & 0x7fffu;
+    if (rest < 0x0400u) return from_bits(sign | 0x3f800000u) * (static_cast<float>(rest) * 0x1p-24f);
+    // The exponent counts from 15 there, from 127 here; that of infinities and NaN is the largest in both.
+    uint32_t exponent = (rest < 0x7c00u ? 127u - 15u : 255u - 31u) << 23;
+    return from_bits(sign | ((rest << 13) + exponent));
 }
 
-template <class Value>
+// The next block of a row: the values of the set bits of its mask, or all.
+template <class Value, bool kFull>
 const Value* expand(uint64_t mask, const Value* values, float* block) {
-    for (int64_t c = 0; c < kBlock; ++c, mask >>= 1) block[c] = mask & 1 ? widen(*values++) : 0.0f;
+    for (int64_t c = 0; c < kBlock; ++c, mask >>= 1) block[c] = kFull || (mask & 1) ? widen(*values++) : 0.0f;
     return values;
 }
 
 constexpr int kLanes = 16;
 
-template <class Value>
+template <class Value, bool kFull>
 void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Output out) {
     int64_t blocks = padded(w.columns) / kBlock;
     for (int64_t g = first; g < last; ++g) {
-        const uint64_t* mask = w.masks + g * blocks * kGroupRows;
-        const Value* value = static_cast<const Value*>(w.values) + w.offsets[g];
+        const Value* value = values_of<Value, kFull>(w, g);
         float sums[kGroupRows][kMostTokens][kLanes] = {};
         for (int64_t b = 0; b < blocks; ++b)
             for (int64_t r = 0; r < kGroupRows; ++r) {
                 float block[kBlock];
-                value = expand(*mask++, value, block);
+                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
+                value = expand<Value, kFull>(mask, value, block);
                 for (int64_t t = 0; t < x.tokens; ++t) {
                     const float* in = reinterpret_cast<const float*>(x.data + t * x.stride) + b * kBlock;
                     float* sum = sums[r][t];
@@ -62,14 +80,38 @@ void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Ou
     }
 }
 
+template <class Value, bool kFull>
+void widen_groups(const Bitmask& w, int64_t first, int64_t last, float* to) {
+    int64_t blocks = padded(w.columns) / kBlock;
+    for (int64_t g = first; g < last; ++g) {
+        const Value* value = values_of<Value, kFull>(w, g);
+        for (int64_t b = 0; b < blocks; ++b)
+            for (int64_t r = 0; r < kGroupRows; ++r) {
+                float block[kBlock];
+                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
+                value = expand<Value, kFull>(mask, value, block);
+                put_block(w, g * kGroupRows + r, b, block, first, to);
+            }
+    }
+}
+
 const BitmaskKernel kKernels[] = {
-    {prepare_plain, groups<float>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<uint16_t>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<int8_t>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<float, false>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<Bfloat16, false>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<int8_t, false>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<Float16, false>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<Bfloat16, true>, sizeof(float), kMostTokens},
+    {prepare_plain, groups<Float16, true>, sizeof(float), kMostTokens},
+};
+
+const Widen kWidens[] = {
+    widen_groups<float, false>, widen_groups<Bfloat16, false>, widen_groups<int8_t, false>,
+    widen_groups<Float16, false>, widen_groups<Bfloat16, true>, widen_groups<Float16, true>,
 };
 
 }  // namespace
 
 const BitmaskKernel* portable_bitmask(int32_t kind) { return kKernels + kind; }
+Widen portable_widen(int32_t kind) { return kWidens[kind]; }
 
 }  // namespace sparsearch

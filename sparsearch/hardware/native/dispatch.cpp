@@ -13,7 +13,8 @@ enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
 int best_level() {
 #ifdef SS_X86
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt") &&
+                __builtin_cpu_supports("f16c");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
@@ -36,6 +37,14 @@ const BitmaskKernel* bitmask_kernel(const Bitmask& w, bool finite) {
     if (now >= kAvx2) return avx2_bitmask(w.kind);
 #endif
     return portable_bitmask(w.kind);
+}
+
+Widen widen_kernel(int32_t kind) {
+#ifdef SS_X86
+    if (level >= kAvx512) return avx512_widen(kind);
+    if (level >= kAvx2) return avx2_widen(kind);
+#endif
+    return portable_widen(kind);
 }
 
 const Csr16Kernel* csr16_kernel() {
@@ -101,6 +110,22 @@ void bitmask_item(void* context, int64_t item) {
 }
 
 int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
+
+struct WidenCall {
+    const Bitmask* w;
+    Widen widen;
+    int64_t first, last;  // groups
+    float* to;
+};
+
+constexpr int64_t kWidenedTogether = 8;
+
+void widen_item(void* context, int64_t item) {
+    const WidenCall& call = *static_cast<WidenCall*>(context);
+    int64_t from = item * kWidenedTogether, first = call.first + from;
+    call.widen(*call.w, first, at_most(first + kWidenedTogether, call.last),
+               call.to + from * kGroupRows * call.w->columns);
+}
 
 struct Csr16Call {
     const Csr16* w;
@@ -208,6 +233,13 @@ int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tok
     BitmaskCall call{w, kernel, inputs, passes, groups, share, y};
     parallel(threads, (groups + share - 1) / share, bitmask_item, &call);
     return 0;
+}
+
+// Rows `first`, which is even, to `last` of the weights, zeros included: to [last - first, columns].
+void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last, float* to, int threads) {
+    using namespace sparsearch;
+    WidenCall call{w, widen_kernel(w->kind), first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to};
+    parallel(threads, (call.last - call.first + kWidenedTogether - 1) / kWidenedTogether, widen_item, &call);
 }
 
 int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens, float* y, int threads) {

@@ -13,7 +13,23 @@ constexpr int64_t kGroupRows = 2;
 constexpr int64_t kBlock = 64;
 constexpr int64_t kMostTokens = 8;  // of one pass over a group; more tokens are more passes, over cached values
 
-enum Kind : int32_t { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
+// The full kinds store every weight, those of the padding as zeros, and have neither masks nor offsets.
+enum Kind : int32_t {
+    kFloat32 = 0,
+    kBfloat16 = 1,
+    kInt8 = 2,
+    kFloat16 = 3,
+    kFullBfloat16 = 4,
+    kFullFloat16 = 5,
+};
+
+// The types of values that C++ has no name for.
+struct Bfloat16 {
+    uint16_t bits;
+};
+struct Float16 {
+    uint16_t bits;
+};
 
 struct Bitmask {
     int64_t rows, columns;
@@ -54,6 +70,9 @@ struct Output {
 typedef void (*Prepare)(const float* x, int64_t columns, int64_t tokens, unsigned char* to, float* scales);
 typedef void (*Groups)(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Output out);
 
+// Groups as dense rows: to [rows, columns], which begins with the first row of the group `first`.
+typedef void (*Widen)(const Bitmask& w, int64_t first, int64_t last, float* to);
+
 struct BitmaskKernel {
     Prepare prepare;
     Groups groups;
@@ -71,13 +90,28 @@ struct Csr16Kernel {
 const BitmaskKernel* portable_bitmask(int32_t kind);
 const BitmaskKernel* avx2_bitmask(int32_t kind);
 const BitmaskKernel* avx512_bitmask(int32_t kind, bool bfloat16_instructions);
+const BitmaskKernel* avx512_int8();
+const BitmaskKernel* avx512_dot(bool full);
+Widen portable_widen(int32_t kind);
+Widen avx2_widen(int32_t kind);
+Widen avx512_widen(int32_t kind);
 const Csr16Kernel* portable_csr16();
 const Csr16Kernel* avx2_csr16();
 const Csr16Kernel* avx512_csr16();
 
 void prepare_plain(const float* x, int64_t columns, int64_t tokens, unsigned char* to, float* scales);
 
+// The values of block `b` of a row to their place in what `Widen` writes; not those of the padding.
+void put_block(const Bitmask& w, int64_t row, int64_t b, const float* block, int64_t first, float* to);
+
 inline int64_t padded(int64_t columns) { return (columns + kBlock - 1) / kBlock * kBlock; }
+
+// Where the values of a group begin.
+template <class Value, bool kFull>
+const Value* values_of(const Bitmask& w, int64_t group) {
+    int64_t offset = kFull ? group * kGroupRows * padded(w.columns) : w.offsets[group];
+    return static_cast<const Value*>(w.values) + offset;
+}
 
 // Calls item(context, i) once for every i below `items`, on up to `threads` threads.
 void parallel(int threads, int64_t items, void (*item)(void*, int64_t), void* context);
