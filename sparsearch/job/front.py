@@ -24,7 +24,8 @@ def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
     done = folder.best.exists()
     points = [Profile.load(path) for path in folder.front] if done else []
     if not points:
-        what = "it was not searched for one (nsga2 and nsga3 do)" if done else "the search has not finished"
+        without = "it was not searched for one (nsga2 and nsga3 do, tpe and gp with resources)"
+        what = without if done else "the search has not finished"
         raise ConfigError(f"--profile: {name}, but {folder.path} has no front: {what}; allowed: {allowed}")
     if name == "knee":
         return points[_knee(points)]

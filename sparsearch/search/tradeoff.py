@@ -12,6 +12,8 @@ from sparsearch.search.base import Evaluate, Problem
 from sparsearch.search.front import Front, make_front, thin
 from sparsearch.search.scores import Scores, draw_sequences
 from sparsearch.space.allocation import Allocation
+from sparsearch.space.budget import Limits
+from sparsearch.space.repair import cheapest
 from sparsearch.space.space import FloatArray
 
 
@@ -82,3 +84,46 @@ class Tradeoff:
 def lowest(front: Front) -> Allocation:
     """The point with the least objective."""
     return front.allocations[int(front.values.argmin())]
+
+
+class Descent:
+    """Ever tighter bounds on `resources`, from the most that the budget lets them cost to the least they can.
+
+    Any bounds of it can be met together with the budget, since one allocation meets the tightest ones: that with
+    the least sum of all resources, each as a share of the dense model's.
+    """
+
+    def __init__(self, problem: Problem, resources: tuple[str, ...]) -> None:
+        space, limits = problem.space, problem.limits
+        tables = np.stack([space.costs[name] for name in resources])
+        self._problem, self._resources = problem, resources
+        self._most = np.array(
+            [_summed(tables, cheapest(space, limits, -table))[row] for row, table in enumerate(tables)]
+        )
+        dense = np.maximum(_summed(tables, space.dense()), np.finfo(np.float64).tiny)
+        self._least = _summed(tables, cheapest(space, limits, (tables / dense[:, None, None]).sum(axis=0)))
+
+    def limits(self, shares: FloatArray) -> Limits:
+        """The budget with bounds on the resources that lie `shares` `[resources]`, 0 to 1, of the way down."""
+        bounds = self._most + shares * (self._least - self._most)
+        return tightened(self._problem, self._resources, bounds)
+
+    def below(self, allocation: Allocation) -> Limits:
+        """The budget with what the sites cost in `allocation` as bounds on the resources."""
+        tables = np.stack([self._problem.space.costs[name] for name in self._resources])
+        return tightened(self._problem, self._resources, _summed(tables, allocation))
+
+
+def tightened(problem: Problem, resources: tuple[str, ...], bounds: FloatArray) -> Limits:
+    """The problem's limits and further `bounds` `[resources]` on what the sites cost in `resources`."""
+    found = dict(zip(problem.limits.resources, problem.limits.bounds.tolist(), strict=True))
+    # The tolerance lets an allocation meet the bounds that its own costs are, in whichever order they are summed.
+    for name, bound in zip(resources, (bounds + 1e-12 * np.abs(bounds)).tolist(), strict=True):
+        found[name] = min(bound, found.get(name, np.inf))
+    costs = np.stack([problem.space.costs[name] for name in found])
+    return Limits(tuple(found), np.array(list(found.values())), costs)
+
+
+def _summed(tables: FloatArray, allocation: Allocation) -> FloatArray:
+    """What the sites cost in `allocation` by each of `tables` `[n, sites, max levels]`, `[n]`."""
+    return tables[:, np.arange(tables.shape[1]), allocation.array].sum(axis=1)
