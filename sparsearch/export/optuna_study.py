@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sparsearch.errors import ConfigError
 from sparsearch.export.run import open_run
 from sparsearch.files import write_atomic
+from sparsearch.job.front import searched_resources
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Evaluation, Journal
-from sparsearch.job.sections import Named
-from sparsearch.search import check_searcher
 from sparsearch.space import Allocation, Profile, SearchSpace
 
 if TYPE_CHECKING:
@@ -84,12 +83,6 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
     names, study = [objective, *resources], job.folder.path.resolve().name
     write_atomic(out, lambda temporary: _write(temporary, study, names, about, trials))
     return len(means)
-
-
-def searched_resources(searcher: Named) -> tuple[str, ...]:
-    """The resources that the searcher of a job minimises beside the objective; none where it looks for no front."""
-    options = check_searcher(searcher.name, searcher.options)
-    return tuple(getattr(options, "resources", ()))
 
 
 def mean_values(rows: Iterable[Evaluation], panel: str, objective: str) -> list[Mean]:
