@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparsearch.errors import ConfigError
 from sparsearch.export.run import open_run
 from sparsearch.files import write_atomic
+from sparsearch.job.front import searched_resources
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Evaluation, Journal
 from sparsearch.space import Allocation, Profile, SearchSpace
@@ -36,9 +38,11 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
     Allocations that do not meet the budget, which some searchers evaluate to learn from, are left out.
     The file is Optuna's journal (`JournalStorage(JournalFileBackend(out))`); the study is named like the run
     folder. A trial's parameters are the sites' sparsities, its value is the mean objective over the sequences
-    that it was evaluated on. Trials of a searcher that races or selects in stages rest on unequal sequences: the
-    attributes `sequences` and `tokens` say on how many, `profile` which ones are `best` and `uniform`. Of more
-    than 2000 allocations those on the most sequences are written. A run that is still going can be exported, too.
+    that it was evaluated on. Where the searcher looks for a front, what the whole model costs in its resources
+    are further values, and the study is a multi-objective one. Trials of a searcher that races or selects in
+    stages rest on unequal sequences: the attributes `sequences` and `tokens` say on how many, `profile` which
+    ones are `best`, `uniform` or `pareto:K`. Of more than 2000 allocations those on the most sequences are
+    written. A run that is still going can be exported, too.
 
     Args:
         job: a job, or its run folder.
@@ -65,16 +69,19 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
             f"{job.folder.path} has no evaluations within the budget yet; "
             "run sparsearch search with its config.yaml first"
         )
-    named = {"uniform": job.folder.uniform, "best": job.folder.best}
+    front = {f"pareto:{index}": path for index, path in enumerate(job.folder.front)}
+    named = {**front, "uniform": job.folder.uniform, "best": job.folder.best}
     profiles = {Profile.load(path).allocation(prepared.space): name for name, path in named.items() if path.exists()}
-    trials = _trials(means, prepared.space, profiles, prepared.panels.search.length)
+    resources = searched_resources(job.config.searcher)
+    trials = _trials(means, prepared.space, resources, profiles, prepared.panels.search.length)
     about = {
         "objective": objective,
         "searcher": job.config.searcher.name,
         "budget": job.config.limits.describe(),
         "seed": job.config.seed,
     }
-    write_atomic(out, lambda temporary: _write(temporary, job.folder.path.resolve().name, about, trials))
+    names, study = [objective, *resources], job.folder.path.resolve().name
+    write_atomic(out, lambda temporary: _write(temporary, study, names, about, trials))
     return len(means)
 
 
@@ -95,7 +102,11 @@ def most_evaluated(means: list[Mean], most: int) -> list[Mean]:
 
 
 def _trials(
-    means: Iterable[Mean], space: SearchSpace, profiles: Mapping[Allocation, str], length: int
+    means: Iterable[Mean],
+    space: SearchSpace,
+    resources: Sequence[str],
+    profiles: Mapping[Allocation, str],
+    length: int,
 ) -> Iterator[FrozenTrial]:
     from optuna.distributions import BaseDistribution, FloatDistribution
     from optuna.trial import create_trial
@@ -111,15 +122,19 @@ def _trials(
         if mean.allocation in profiles:
             attributes["profile"] = profiles[mean.allocation]
         yield create_trial(
-            value=mean.value,
+            values=[mean.value, *(space.cost(name, mean.allocation) for name in resources)],
             params=dict(zip(ranges, sparsities, strict=True)),
             distributions=ranges,
             user_attrs=attributes,
         )
 
 
-def _write(path: Path, name: str, about: Mapping[str, Any], trials: Iterable[FrozenTrial]) -> None:
+def _write(
+    path: Path, name: str, values: Sequence[str], about: Mapping[str, Any], trials: Iterable[FrozenTrial]
+) -> None:
+    """A study of `trials` with the names of their `values`, all to be minimised."""
     import optuna
+    from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -127,9 +142,12 @@ def _write(path: Path, name: str, about: Mapping[str, Any], trials: Iterable[Fro
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(values))
     finally:
         optuna.logging.set_verbosity(verbosity)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(values))
     for key, value in about.items():
         study.set_user_attr(key, value)
     study.add_trials(trials)

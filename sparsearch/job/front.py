@@ -1,4 +1,4 @@
-"""The front that a job has written, read back from its profiles."""
+"""The front of a job: what it is searched in, and its points, read back from their profiles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from sparsearch.errors import ConfigError
 from sparsearch.job.folder import RunFolder
+from sparsearch.job.sections import Named
+from sparsearch.search import check_searcher
 from sparsearch.search.front import knee
 from sparsearch.space import Profile
 
@@ -24,7 +26,8 @@ def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
     done = folder.best.exists()
     points = [Profile.load(path) for path in folder.front] if done else []
     if not points:
-        what = "it was not searched for one (nsga2 and nsga3 do)" if done else "the search has not finished"
+        without = "it was not searched for one (nsga2 and nsga3 do, tpe and gp with resources)"
+        what = without if done else "the search has not finished"
         raise ConfigError(f"--profile: {name}, but {folder.path} has no front: {what}; allowed: {allowed}")
     if name == "knee":
         return points[_knee(points)]
@@ -34,6 +37,12 @@ def front_point(folder: RunFolder, name: str, allowed: str) -> Profile:
             f"--profile: {name} is no point of the front; allowed: pareto:0 to pareto:{len(points) - 1}, or knee"
         )
     return named[name]
+
+
+def searched_resources(searcher: Named) -> tuple[str, ...]:
+    """The resources that the searcher of a job minimises beside the objective; none where it looks for no front."""
+    options = check_searcher(searcher.name, searcher.options)
+    return tuple(getattr(options, "resources", ()))
 
 
 def _knee(points: Sequence[Profile]) -> int:

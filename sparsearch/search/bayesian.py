@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,15 +15,14 @@ from sparsearch.search.basis import Basis, curve_allocation, depth_basis, scaled
 from sparsearch.search.checks import positive_integer
 from sparsearch.search.moves import level_switch
 from sparsearch.search.surrogate import fisher_costs
+from sparsearch.search.tradeoff import Descent, Tradeoff, lowest, resource_names
 from sparsearch.space.allocation import Allocation
+from sparsearch.space.budget import Limits
 from sparsearch.space.repair import uniform
 from sparsearch.space.space import FloatArray
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import Trial
 
 SPANS = {"curve": 0.4, "fisher": 1.0}
 """Bases, and the default of `span` in each: in sparsity, and in natural logarithms of factors."""
@@ -37,7 +35,13 @@ ATTEMPTS = 100
 
 MOST_SWITCHES = 3
 
-Propose = Callable[[FloatArray], Allocation]
+STARTS = 8
+"""First trials of a search for a front: no coefficients, from the budget down to the least of the resources."""
+
+MOST_POINTS = 32
+"""Of a front that are evaluated again at the end."""
+
+Propose = Callable[[FloatArray, Limits], Allocation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,11 @@ class BayesianOptions(Options):
             natural logarithms for `fisher`.
         batch: trials that are evaluated together. The sampler takes those that are pending into account, but
             learns less from each.
-        polish: evaluations of level switches around the best allocation afterwards, each site on its own.
+        polish: evaluations of level switches around the best allocation afterwards, each site on its own; with
+            resources around points of the front, within what each of them costs.
+        resources: what the allocations should cost little of, besides the objective; names of the space. None: the
+            budget alone counts.
+        finals: sequences of the panel on which the points of the front are evaluated again, with resources.
     """
 
     trials: int = 200
@@ -64,9 +72,12 @@ class BayesianOptions(Options):
     span: float | None = None
     batch: int = 1
     polish: int = 0
+    resources: tuple[str, ...] = ()
+    finals: int = 64
 
     def __post_init__(self) -> None:
-        for option in ("trials", "sequences", "coefficients", "batch"):
+        object.__setattr__(self, "resources", resource_names(self.resources))
+        for option in ("trials", "sequences", "coefficients", "batch", "finals"):
             positive_integer(option, getattr(self, option))
         if type(self.polish) is not int or self.polish < 0:
             raise ConfigError(f"searcher.polish: {self.polish!r} is not allowed; give 0 or a positive integer")
@@ -85,6 +96,11 @@ class Bayesian(Searcher):
     allocation or the Fisher optimum; the uniform allocation is evaluated in any case. Vectors that lead to an
     allocation that is known are told its value and cost nothing. Optuna's study lives in memory: the journal is
     the record, and a resumed run tells a fresh study the same values again.
+
+    With `resources` it looks for the front of the objective and these, for which every resource has one coefficient
+    more: a bound on it, from the most that it may cost within the budget to the least that it can (`tradeoff`). The
+    first trials are zero coefficients at bounds all the way down. At the end the points of the front are evaluated
+    again on `finals` sequences; `best` is the one with the least objective of those that are left.
     """
 
     options_type: ClassVar[type[Options]] = BayesianOptions
@@ -93,6 +109,7 @@ class Bayesian(Searcher):
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         super().__init__(problem, options, rng)
         self._means: dict[Allocation, float] = {}
+        self._tradeoff = Tradeoff(problem, self.options.resources)
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
@@ -103,96 +120,97 @@ class Bayesian(Searcher):
         """In forwards of one sequence at most, a backward counted as two."""
         allocations = 1 + self.options.trials + self.options.polish
         sensed = 3 if self.options.basis == "fisher" else 0
-        return (allocations + sensed) * self._count
+        finals = MOST_POINTS * min(self.options.finals, self.problem.sequences) if self.options.resources else 0
+        return (allocations + sensed) * self._count + finals
 
     @property
     def _count(self) -> int:
         return min(self.options.sequences, self.problem.sequences)
 
     def steps(self) -> Steps:
-        """One request a batch of trials, then one a batch of level switches."""
+        """One request a batch of trials, then one a batch of level switches, and one for the front."""
         drawn = self.rng.choice(self.problem.sequences, size=self._count, replace=False)
         sequences = tuple(sorted(drawn.tolist()))
         basis = depth_basis(self.problem.space, self.options.coefficients)
         propose = yield from self._propose(basis, sequences)
-        yield from self._search(basis, propose, sequences)
-        yield from self._polish(sequences)
-        return self._incumbent
+        descent = Descent(self.problem, self.options.resources) if self.options.resources else None
+        yield from self._search(basis, propose, descent, sequences)
+        yield from self._polish(descent, sequences)
+        if descent is not None:
+            self.front = yield from self._tradeoff.confirmed(self._means, MOST_POINTS, self.options.finals, self.rng)
+        if self.front is None:
+            return self._incumbent
+        best = lowest(self.front)
+        self.progress = Progress(self.progress.total, self.progress.total, best)
+        return best
 
     def _propose(self, basis: Basis, sequences: tuple[int, ...]) -> Generator[Request, Any, Propose]:
-        """How coefficients become an allocation."""
-        space, limits = self.problem.space, self.problem.limits
+        """How coefficients become an allocation within limits."""
+        space = self.problem.space
         if self.options.basis == "curve":
-            return lambda coefficients: curve_allocation(space, limits, basis, coefficients)
+            return lambda coefficients, limits: curve_allocation(space, limits, basis, coefficients)
         costs = fisher_costs((yield Sense(space.dense(), sequences, gradient=False, draws=1)))
-        return lambda coefficients: scaled_allocation(space, limits, basis, costs, coefficients)
+        return lambda coefficients, limits: scaled_allocation(space, limits, basis, costs, coefficients)
 
-    def _search(self, basis: Basis, propose: Propose, sequences: tuple[int, ...]) -> Generator[Request, Any, None]:
+    def _search(
+        self, basis: Basis, propose: Propose, descent: Descent | None, sequences: tuple[int, ...]
+    ) -> Generator[Request, Any, None]:
         """Asks the sampler for trials and tells it what they are worth."""
-        study, ranges = self._study(), self._ranges(basis)
-        study.enqueue_trial(dict.fromkeys(basis.names, 0.0))
+        from sparsearch.search.sampling import Sampling
+
+        count, resources = len(basis.names), self.options.resources
+        sampler = self.sampler(int(self.rng.integers(2**32)))
+        sampling = Sampling(sampler, self._ranges(basis), 1 + len(resources))
+        for share in np.linspace(0, 1, STARTS if resources else 1):
+            sampling.first(np.append(np.zeros(count), np.full(len(resources), share)))
         start = uniform(self.problem.space, self.problem.limits)
         done = stale = 0
         while done < self.options.trials and stale < PATIENCE:
             size = min(self.options.batch, self.options.trials - done)
-            with _quiet():
-                trials = [study.ask(ranges) for _ in range(size)]
-            proposals = [propose(np.array([trial.params[name] for name in basis.names])) for trial in trials]
+            trials = sampling.ask(size)
+            proposals = [
+                propose(point[:count], descent.limits(point[count:]) if descent else self.problem.limits)
+                for _, point in trials
+            ]
             fresh = yield from self._evaluate([start, *proposals], sequences)
             stale = 0 if fresh else stale + size
-            for trial, proposal in zip(trials, proposals, strict=True):
-                self._tell(study, trial, self._means[proposal], self._means[start])
+            spent = self._tradeoff.spent(proposals).tolist()
+            for (trial, _), proposal, costs in zip(trials, proposals, spent, strict=True):
+                sampling.tell(trial, [squeezed(self._means[proposal], self._means[start]), *costs])
             done += size
             self._note(done)
 
-    def _study(self) -> Study:
-        """A study in memory."""
-        import optuna
-
-        with _quiet():
-            return optuna.create_study(sampler=self.sampler(int(self.rng.integers(2**32))))
-
-    def _ranges(self, basis: Basis) -> dict[str, BaseDistribution]:
-        from optuna.distributions import FloatDistribution
-
+    def _ranges(self, basis: Basis) -> dict[str, tuple[float, float]]:
+        """Of the coefficients, then of the share of the way down of each resource."""
         span = self.options.span or SPANS[self.options.basis]
         bounds = {name: span / (1 + degree) for name, degree in zip(basis.names, basis.degrees, strict=True)}
-        return {name: FloatDistribution(-bound, bound) for name, bound in bounds.items()}
+        curves = {name: (-bound, bound) for name, bound in bounds.items()}
+        return curves | {f"bound:{name}": (0.0, 1.0) for name in self.options.resources}
 
-    @staticmethod
-    def _tell(study: Study, trial: Trial, mean: float, start: float) -> None:
-        """Tells `mean`, large values squeezed, so that ruined models do not flatten the surface of a Gaussian process.
-
-        A model that is pruned to death gives no numbers: that trial has failed, and samplers leave it out.
-        """
-        from optuna.trial import TrialState
-
-        if np.isfinite(mean):
-            scale = abs(start) if np.isfinite(start) and start != 0 else 1.0
-            study.tell(trial, float(np.arcsinh(mean / scale)))
-        else:
-            study.tell(trial, state=TrialState.FAIL)
-
-    def _polish(self, sequences: tuple[int, ...]) -> Generator[Request, Any, None]:
-        """Level switches around the best allocation, on the same sequences, the best one always the centre."""
+    def _polish(self, descent: Descent | None, sequences: tuple[int, ...]) -> Generator[Request, Any, None]:
+        """Level switches around the best allocation or the front, always the latest, on the same sequences."""
         done = 0
         while done < self.options.polish:
-            neighbours = self._neighbours(min(self.options.batch, self.options.polish - done))
+            neighbours = self._neighbours(descent, min(self.options.batch, self.options.polish - done))
             if not neighbours:
                 return
             yield from self._evaluate(neighbours, sequences)
             done += len(neighbours)
             self._note(self.options.trials + done)
 
-    def _neighbours(self, count: int) -> list[Allocation]:
-        """At most `count` allocations not evaluated yet, 1 to 3 level switches away from the best one."""
-        center = self._incumbent.array
+    def _neighbours(self, descent: Descent | None, count: int) -> list[Allocation]:
+        """At most `count` allocations not evaluated yet, 1 to 3 level switches away from the best ones."""
+        centers = [(self._incumbent, self.problem.limits)]
+        front = self._tradeoff.front(self._means) if descent else None
+        if descent and front:
+            centers = [(center, descent.below(center)) for center in front.allocations]
         found: dict[Allocation, None] = {}
         failures = 0
         while len(found) < count and failures < ATTEMPTS:
-            levels = center
+            center, limits = centers[self.rng.integers(len(centers))] if front else centers[0]
+            levels = center.array
             for _ in range(self.rng.integers(1, MOST_SWITCHES, endpoint=True)):
-                levels = level_switch(self.problem.space, self.problem.limits, levels, self.rng)
+                levels = level_switch(self.problem.space, limits, levels, self.rng)
             mutant = Allocation.of(levels)
             known = mutant in self._means or mutant in found
             failures = failures + 1 if known else 0
@@ -219,14 +237,7 @@ class Bayesian(Searcher):
         self.progress = Progress(done, self.options.trials + self.options.polish, self._incumbent)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back Optuna's messages, which mean nothing to who runs a job; the level is as before afterwards."""
-    import optuna
-
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+def squeezed(mean: float, start: float) -> float:
+    """`arcsinh(mean / |start|)`: large values count less, so that ruined models do not flatten a sampler's surface."""
+    scale = abs(start) if np.isfinite(start) and start != 0 else 1.0
+    return float(np.arcsinh(mean / scale))

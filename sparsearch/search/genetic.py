@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sparsearch.errors import ConfigError, did_you_mean
+from sparsearch.errors import ConfigError
 from sparsearch.search.base import Evaluate, Options, Problem, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer
-from sparsearch.search.front import Front, make_front, thin
 from sparsearch.search.scores import Scores, draw_sequences
+from sparsearch.search.tradeoff import Tradeoff, lowest, resource_names
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import project, repair, ripple, uniform_sparsity
 from sparsearch.space.space import FloatArray, IntArray
@@ -44,20 +44,13 @@ class GeneticOptions(Options):
     finals: int = 64
 
     def __post_init__(self) -> None:
-        given = self.resources
-        listed = [given] if isinstance(given, str) else given
-        names = isinstance(listed, list | tuple) and all(isinstance(name, str) for name in listed)
-        if not names or not listed or len(set(listed)) < len(listed):
-            raise ConfigError(
-                f"searcher.resources: {given!r} is not allowed; give the names of one or more resources, each once"
-            )
-        object.__setattr__(self, "resources", tuple(listed))
+        object.__setattr__(self, "resources", resource_names(self.resources, least=1))
         for option in ("generations", "population", "sequences", "finals"):
             positive_integer(option, getattr(self, option))
-        if self.population < len(listed) + 1:
+        if self.population < len(self.resources) + 1:
             raise ConfigError(
                 f"searcher.population: {self.population} is not allowed; give one allocation for each of the "
-                f"{len(listed) + 1} objectives at least"
+                f"{len(self.resources) + 1} objectives at least"
             )
 
 
@@ -84,10 +77,7 @@ class Genetic(Searcher):
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         super().__init__(problem, options, rng)
-        for name in self.options.resources:
-            if name not in problem.space.costs:
-                known = did_you_mean(name, problem.space.resources)
-                raise ConfigError(f"searcher.resources: {name!r} is no resource of the search space; {known}")
+        self._tradeoff = Tradeoff(problem, self.options.resources)
 
     @abstractmethod
     def algorithm(self, objectives: int) -> GeneticAlgorithm:
@@ -105,12 +95,8 @@ class Genetic(Searcher):
         scores = Scores(draw_sequences(self.problem, self.options.sequences, self.rng))
         seen: dict[Allocation, float] = {}
         yield from self._evolve(scores, seen)
-        finals = Scores(draw_sequences(self.problem, self.options.finals, self.rng))
-        front = self._front(tuple(seen), np.array(list(seen.values())))
-        if front is not None:
-            kept = thin(front, self.options.population).allocations
-            self.front = self._front(kept, (yield from finals.means(kept)))
-        best = self.problem.first() if self.front is None else self.front.allocations[int(self.front.values.argmin())]
+        self.front = yield from self._tradeoff.confirmed(seen, self.options.population, self.options.finals, self.rng)
+        best = self.problem.first() if self.front is None else lowest(self.front)
         self.progress = Progress(self.progress.total, self.progress.total, best)
         return best
 
@@ -131,7 +117,7 @@ class Genetic(Searcher):
             allocations = [Allocation.of(levels) for levels in population.get("X")]
             means = yield from scores.means(allocations)
             seen.update(zip(allocations, means.tolist(), strict=True))
-            algorithm.tell(infills=evaluated(population, means, self._spent(allocations)))
+            algorithm.tell(infills=evaluated(population, means, self._tradeoff.spent(allocations)))
             self.progress = Progress(generation, total, min(seen, key=lambda each: seen[each]))
 
     def first_generation(self) -> IntArray:
@@ -153,16 +139,3 @@ class Genetic(Searcher):
         space, limits = self.problem.space, self.problem.limits
         rows = [row if limits.met(Allocation.of(row)) else repair(space, limits, row, self.rng).array for row in levels]
         return np.array(rows, dtype=np.int64).reshape(levels.shape)
-
-    def _spent(self, allocations: list[Allocation] | tuple[Allocation, ...]) -> FloatArray:
-        """What each costs in the resources of the options, `[allocations, resources]`."""
-        space = self.problem.space
-        return np.array([[space.cost(name, each) for name in self.options.resources] for each in allocations])
-
-    def _front(self, allocations: tuple[Allocation, ...], means: FloatArray) -> Front | None:
-        """The front of those with finite means; None where there are none."""
-        finite = np.flatnonzero(np.isfinite(means))
-        if not len(finite):
-            return None
-        sound = tuple(allocations[index] for index in finite)
-        return make_front(sound, means[finite], self._spent(sound), self.options.resources)

@@ -14,7 +14,10 @@ class GP(Bayesian):
     """Bayesian optimisation of a few depth curves with Optuna's Gaussian process.
 
     Matérn 5/2 kernel with one length scale a coefficient, noise fitted, logarithmic expected improvement
-    (Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", 2023).
+    (Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", 2023). With
+    `resources` one process for each of them and for the objective, and logarithmic expected hypervolume improvement
+    (Daulton et al., "Differentiable Expected Hypervolume Improvement for Parallel Multi-Objective Bayesian
+    Optimization", 2020), some 0.2 s a trial with three coefficients.
     """
 
     name: ClassVar[str] = "gp"

@@ -12,9 +12,9 @@ from sparsearch.search.archive import Archive, final_forwards, perturbed, settle
 from sparsearch.search.base import Options, Problem, Progress, Searcher, Steps
 from sparsearch.search.checks import number, positive_integer
 from sparsearch.search.equilibrium import tuned_prices
+from sparsearch.search.intervals import Intervals
 from sparsearch.search.predictor import Predictor
 from sparsearch.search.surrogate import Prediction
-from sparsearch.search.windows import Windows
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import uniform
@@ -65,7 +65,7 @@ class Progressive(Searcher):
     one arm and the budget's price between them. A round
 
     1. samples allocations of the levels that are left: opposite Sobol' offsets of standard deviation `spread`
-       around the best allocation, brought into the windows and repaired to the budget there; and evaluates them
+       around the best allocation, brought into the intervals and repaired to the budget there; and evaluates them
        on fresh sequences together with the best and with exact optima of the effects as fitted so far;
     2. fits the effects of all levels with their standard errors (`predictor.Predictor`, a Bayesian ridge
        regression that also has pairs of blocks and kinds);
@@ -73,7 +73,7 @@ class Progressive(Searcher):
        with probability `error` at most of being wrong, if errors are Gaussian. Those of a fit alone are too small
        for what was chosen by it, so they are multiplied by how far off the last round was (`Archive.fit`).
 
-    A site's levels are ordered, so only the outermost go and what is left is a window. The best allocation's own
+    A site's levels are ordered, so only the outermost go and what is left is an interval. The best allocation's own
     levels are never eliminated: a budget that can be met stays so, whatever the evaluations say. It ends with one
     level a site or after `rounds`; then the exact knapsack over the fitted effects in what is left is compared
     with the best and the uniform allocation in stages on 16 and 64 further sequences of the panel.
@@ -82,7 +82,7 @@ class Progressive(Searcher):
     256 by default; and of its own about 0.2 s a round for 84 sites.
 
     Attributes:
-        windows: the levels that are left by now.
+        intervals: the levels that are left by now.
     """
 
     name: ClassVar[str] = "progressive"
@@ -98,7 +98,7 @@ class Progressive(Searcher):
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         super().__init__(problem, options, rng)
-        self.windows = Windows.all(problem.space)
+        self.intervals = Intervals.all(problem.space)
 
     def steps(self) -> Steps:
         """Rounds until one level a site is left or they are over, then the exact optimum of what is left."""
@@ -111,13 +111,13 @@ class Progressive(Searcher):
             predictor = archive.fit()
             best = self._leader(archive, predictor)
             moves = predictor.moves(space, best.array)
-            worse = clearly_worse(moves, limits, self.windows, best, float(-ndtri(options.error)))
-            self.windows = self.windows.without(worse, best.array)
+            worse = clearly_worse(moves, limits, self.intervals, best, float(-ndtri(options.error)))
+            self.intervals = self.intervals.without(worse, best.array)
             planned = self._planned(moves, best)
             self.progress = Progress(done, options.rounds, best)
-            if (self.windows.sizes == 1).all():
+            if (self.intervals.sizes == 1).all():
                 break
-        optimum = self.windows.cheapest(space, limits, moves.mean)
+        optimum = self.intervals.cheapest(space, limits, moves.mean)
         candidates = [best, *planned[:1], optimum, first, uniform(space, limits)]
         best = yield from settled(self.problem, candidates, self.rng)
         self.progress = Progress(options.rounds, options.rounds, best)
@@ -128,22 +128,22 @@ class Progressive(Searcher):
         space, limits = self.problem.space, self.problem.limits
         wishes = perturbed(self.problem, center, self.options.spread, count, self.rng)
         levels = [nearest(space, wish).array for wish in wishes]
-        found = dict.fromkeys(self.windows.repaired(space, limits, each, self.rng) for each in levels)
+        found = dict.fromkeys(self.intervals.repaired(space, limits, each, self.rng) for each in levels)
         # Where levels lie further apart than `spread`, most offsets round to the same few.
         for _ in range(count - len(found)):
-            anywhere = self.rng.integers(self.windows.low, self.windows.high, endpoint=True)
-            found[self.windows.repaired(space, limits, anywhere, self.rng)] = None
+            anywhere = self.rng.integers(self.intervals.low, self.intervals.high, endpoint=True)
+            found[self.intervals.repaired(space, limits, anywhere, self.rng)] = None
         return list(found)
 
     def _leader(self, archive: Archive, predictor: Predictor) -> Allocation:
         """Of the evaluated allocations that are left, the one with the least predicted objective."""
-        return archive.ranked(predictor, [each for each in archive.recent if self.windows.hold(each)])[0]
+        return archive.ranked(predictor, [each for each in archive.recent if self.intervals.hold(each)])[0]
 
     def _planned(self, moves: Prediction, best: Allocation) -> list[Allocation]:
         """Exact optima of the effects as fitted around `best`, more and less cautiously, near to it and further."""
         space, limits = self.problem.space, self.problem.limits
         found = {
-            self.windows.within(best.array, radius).cheapest(space, limits, moves.cautious(caution)): None
+            self.intervals.within(best.array, radius).cheapest(space, limits, moves.cautious(caution)): None
             for caution in CAUTIONS
             for radius in RADII
         }
@@ -151,14 +151,16 @@ class Progressive(Searcher):
         return list(found)
 
 
-def clearly_worse(moves: Prediction, limits: Limits, windows: Windows, best: Allocation, errors: float) -> BoolArray:
+def clearly_worse(
+    moves: Prediction, limits: Limits, intervals: Intervals, best: Allocation, errors: float
+) -> BoolArray:
     """Levels `[sites, max levels]` whose effect and price together lie above those of `best` beyond doubt.
 
     A level changes the objective by its fitted effect, and what it saves of the bounded resources is worth so much
     elsewhere: the prices at which the cheapest levels just meet the bounds (`equilibrium.tuned_prices`). It is
     clearly worse when `effect + prices . (cost - cost of best)` is above so many of the effect's standard `errors`.
     """
-    left = windows.mask(moves.mean.shape[1])
+    left = intervals.mask(moves.mean.shape[1])
     prices = tuned_prices(np.where(left, moves.mean, np.nan), limits)
     levels = best.array
     sites = np.arange(len(levels))

@@ -43,12 +43,12 @@ class Window:
     def space(self, whole: SearchSpace) -> SearchSpace:
         """The search space of these levels alone. Its first level need not be dense."""
         levels = tuple(tuple(row[index] for index in kept) for row, kept in zip(whole.levels, self.levels, strict=True))
-        costs = {resource: self._part(table[None])[0] for resource, table in whole.costs.items()}
+        costs = {resource: self.part(table[None])[0] for resource, table in whole.costs.items()}
         return SearchSpace(whole.sites, levels, costs, whole.constants)
 
     def limits(self, whole: Limits) -> Limits:
         """The same bounds for these levels alone."""
-        return Limits(whole.resources, whole.bounds, self._part(whole.costs))
+        return Limits(whole.resources, whole.bounds, self.part(whole.costs))
 
     def inner(self, allocation: Allocation) -> Allocation:
         """An allocation of these levels, in the whole space's indices, in the window's own.
@@ -62,8 +62,8 @@ class Window:
         """The inverse of `inner`."""
         return Allocation.of(kept[level] for kept, level in zip(self.levels, allocation.levels, strict=True))
 
-    def _part(self, costs: FloatArray) -> FloatArray:
-        """The columns of `costs` `[R, sites, max levels]` that are in the window, `inf` behind a site's last."""
+    def part(self, costs: FloatArray) -> FloatArray:
+        """The columns of tables `costs` `[n, sites, max levels]` in the window, `inf` behind a site's last."""
         most = max(map(len, self.levels))
         part = np.full((*costs.shape[:2], most), np.inf)
         for site, kept in enumerate(self.levels):

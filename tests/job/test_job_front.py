@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from tiny_jobs import mapping
 
 from sparsearch.cli.main import run
 from sparsearch.errors import ConfigError
+from sparsearch.export.optuna_study import export_study
 from sparsearch.export.run import chosen_profile, open_run
 from sparsearch.job.folder import RunFolder
 from sparsearch.job.job import FRONT_POINTS, Job
@@ -84,7 +88,9 @@ def test_runs_without_a_front_are_refused(tmp_path, name):
         chosen_profile(folder, name)
     folder.best.parent.mkdir()
     folder.best.write_text("{}")
-    with pytest.raises(ConfigError, match=r"has no front: it was not searched for one \(nsga2 and nsga3 do\); allowed"):
+    with pytest.raises(
+        ConfigError, match=r"has no front: it was not searched for one \(nsga2 and nsga3 do, tpe and gp with .*allowed"
+    ):
         chosen_profile(folder, name)
 
 
@@ -97,6 +103,25 @@ def test_export_and_eval_take_points(searched, points, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "knee" in printed and "pareto:1" in printed
     assert open_run(where).folder.front == searched.folder.front
+
+
+def test_bayesian_searches_write_a_front_too(tmp_path, tiny_llama_folder):
+    searcher = {"name": "tpe", "resources": "bytes", "trials": 12, "basis": "curve", "sequences": 2, "finals": 4}
+    job = Job.of(mapping(tmp_path, tiny_llama_folder, searcher=searcher))
+    job.search()
+    found = [Profile.load(path) for path in job.folder.front]
+    assert len(found) > 1
+    assert all(profile.figures["front"]["resources"] == ["bytes"] for profile in found)
+    assert chosen_profile(job.folder, "knee") in found
+    study = tmp_path / "study.log"
+    export_study(job, study)
+    loaded = optuna.load_study(study_name="job", storage=JournalStorage(JournalFileBackend(str(study))))
+    assert loaded.metric_names == ["kl", "bytes"]
+    assert [direction.name for direction in loaded.directions] == ["MINIMIZE", "MINIMIZE"]
+    marked = {trial.user_attrs.get("profile"): trial for trial in loaded.trials}
+    assert marked["pareto:0"].values[1] == found[0].resources["bytes"]["profile"]
+    spent = [trial.values[1] for trial in loaded.best_trials]
+    assert min(spent) == found[0].resources["bytes"]["profile"]
 
 
 def test_a_resource_that_the_model_does_not_have_is_refused_before_any_work(tmp_path, tiny_llama_folder):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from sparsearch.search.front import make_front
 from sparsearch.space import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.testing import quadratic_problem
@@ -21,8 +22,9 @@ def tiny_problem(budget="one bound", **options):
 def feasible(synthetic):
     """Every allocation that meets the limits."""
     space, limits = synthetic.problem.space, synthetic.problem.limits
-    every = map(Allocation.of, itertools.product(*(range(count) for count in space.counts)))
-    return [allocation for allocation in every if limits.met(allocation)]
+    levels = np.array(list(itertools.product(*(range(count) for count in space.counts))))
+    spent = limits.costs[:, np.arange(len(space)), levels].sum(axis=2)
+    return [Allocation.of(row) for row in levels[(spent <= limits.bounds[:, None]).all(axis=0)]]
 
 
 def least_sum(synthetic, table):
@@ -31,6 +33,27 @@ def least_sum(synthetic, table):
     return min(table[sites, allocation.array].sum() for allocation in feasible(synthetic))
 
 
+def means(synthetic, allocations):
+    """The objective of each over the whole panel."""
+    return synthetic.values(allocations, range(synthetic.problem.sequences)).mean(axis=1)
+
+
 def least_mean(synthetic):
     """The least objective of all feasible allocations."""
-    return min(map(synthetic.mean, feasible(synthetic)))
+    return float(means(synthetic, feasible(synthetic)).min())
+
+
+def true_front(synthetic, resource):
+    """The front of the objective and one resource of the whole model."""
+    found = tuple(feasible(synthetic))
+    costs = np.array([[synthetic.problem.space.cost(resource, each)] for each in found])
+    return make_front(found, means(synthetic, found), costs)
+
+
+def volume(front, corner):
+    """Area that two objectives dominate below `corner`, (resource, value), by a sweep over the resource."""
+    area, low = 0.0, corner[1]
+    for spent, value in sorted(zip(front.resources[:, 0].tolist(), front.values.tolist(), strict=True)):
+        area += max(corner[0] - spent, 0.0) * max(low - value, 0.0)
+        low = min(low, value)
+    return area

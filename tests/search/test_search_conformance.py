@@ -88,6 +88,12 @@ class TestTPEOnFisherCosts(SearcherConformance):
         return make_searcher("tpe", {"trials": 24, "basis": "fisher", "batch": 1}, problem, seed)
 
 
+class TestTPEFront(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"resources": ["params", "bytes"], "trials": 12, "basis": "curve", "polish": 4, "finals": 4}
+        return make_searcher("tpe", options, problem, seed)
+
+
 class TestGP(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("gp", {"trials": 14, "basis": "curve", "coefficients": 1}, problem, seed)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
+from search_references import true_front, volume
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import make_searcher
@@ -26,28 +25,11 @@ def tiny():
     return quadratic_problem(block=BLOCK, blocks=2, levels=(0.3, 0.6, 0.8), noise=0.0, interaction=0.2)
 
 
-def brute_force(synthetic, resource):
-    space, limits = synthetic.problem.space, synthetic.problem.limits
-    every = (Allocation.of(levels) for levels in itertools.product(*map(range, space.counts)))
-    feasible = tuple(allocation for allocation in every if limits.met(allocation))
-    values = np.array([synthetic.mean(each) for each in feasible])
-    return make_front(feasible, values, np.array([[space.cost(resource, each)] for each in feasible]))
-
-
-def volume(front, corner):
-    """Area that two objectives dominate below `corner`, by a sweep over the resource."""
-    area, low = 0.0, corner[1]
-    for spent, value in sorted(zip(front.resources[:, 0].tolist(), front.values.tolist(), strict=True)):
-        area += max(corner[0] - spent, 0.0) * max(low - value, 0.0)
-        low = min(low, value)
-    return area
-
-
 @every
 def test_front_is_near_brute_force(name):
     synthetic = tiny()
     space = synthetic.problem.space
-    truth = brute_force(synthetic, "params")
+    truth = true_front(synthetic, "params")
     searcher = make_searcher(name, {"generations": 20, "population": 24}, synthetic.problem, 0)
     best = drive(searcher, synthetic).best
     corner = truth.resources.max() * 1.01, truth.values.max() * 1.01

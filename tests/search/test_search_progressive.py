@@ -7,21 +7,21 @@ from search_references import BUDGETS, least_mean, tiny_problem
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import check_searcher, make_searcher
+from sparsearch.search.intervals import Intervals
 from sparsearch.search.progressive import clearly_worse
 from sparsearch.search.surrogate import Prediction
-from sparsearch.search.windows import Windows
 from sparsearch.space.budget import Budget
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
 
 
-def windows_of(searcher, synthetic):
-    """The windows after every request."""
-    found = [searcher.windows]
+def intervals_of(searcher, synthetic):
+    """The intervals after every request."""
+    found = [searcher.intervals]
     while (request := searcher.ask()) is not None:
         searcher.tell(synthetic.answer(request))
-        found.append(searcher.windows)
+        found.append(searcher.intervals)
     return found
 
 
@@ -46,10 +46,10 @@ def test_it_beats_random_search_at_equal_evaluations(seed):
 
 
 @pytest.mark.parametrize("budget", [0.5, 0.6, 0.8])
-def test_windows_only_shrink_and_hold_what_is_stood_by(budget):
+def test_intervals_only_shrink_and_hold_what_is_stood_by(budget):
     synthetic = quadratic_problem(Budget(sparsity=budget), blocks=2, noise=0.1, sequences=64)
     searcher = make_searcher("progressive", {"rounds": 5, "error": 0.1}, synthetic.problem, 0)
-    found = windows_of(searcher, synthetic)
+    found = intervals_of(searcher, synthetic)
     for before, after in itertools.pairwise(found):
         assert (after.low >= before.low).all() and (after.high <= before.high).all()
     assert found[-1].sizes.sum() < 0.7 * found[0].sizes.sum()
@@ -58,7 +58,7 @@ def test_windows_only_shrink_and_hold_what_is_stood_by(budget):
 def test_on_an_additive_objective_the_optimum_mostly_survives():
     synthetic = quadratic_problem(blocks=2, sequences=64)
     searcher = make_searcher("progressive", {"rounds": 8}, synthetic.problem, 0)
-    left = windows_of(searcher, synthetic)[-1]
+    left = intervals_of(searcher, synthetic)[-1]
     levels = synthetic.additive_optimum().array
     # Within a level: what rounding to the budget takes.
     assert ((levels >= left.low - 1) & (levels <= left.high + 1)).mean() > 0.9
@@ -71,13 +71,13 @@ def test_levels_are_judged_at_the_price_of_the_budget_and_by_their_errors():
     table = synthetic.errors**2
     sites = np.arange(len(space))
     mean = table - table[sites, optimum.array][:, None]
-    windows = Windows.all(space)
-    sure = clearly_worse(Prediction(mean, np.full(mean.shape, 1e-12)), limits, windows, optimum, 2.0)
+    intervals = Intervals.all(space)
+    sure = clearly_worse(Prediction(mean, np.full(mean.shape, 1e-12)), limits, intervals, optimum, 2.0)
     assert not sure[sites, optimum.array].any()
     # Dense is worse than the optimum only because of what it costs.
-    free = clearly_worse(Prediction(mean, np.full(mean.shape, 1e-12)), loose(limits), windows, optimum, 2.0)
+    free = clearly_worse(Prediction(mean, np.full(mean.shape, 1e-12)), loose(limits), intervals, optimum, 2.0)
     assert sure[:, 0].sum() > 0.8 * len(space) and not free[:, 0].any()
-    unsure = clearly_worse(Prediction(mean, np.full(mean.shape, 1e3)), limits, windows, optimum, 2.0)
+    unsure = clearly_worse(Prediction(mean, np.full(mean.shape, 1e3)), limits, intervals, optimum, 2.0)
     assert not unsure.any()
 
 

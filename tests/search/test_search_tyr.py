@@ -2,12 +2,13 @@ import itertools
 
 import numpy as np
 import pytest
+from search_references import least_mean
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import Rebuild, check_searcher, make_searcher
 from sparsearch.search.evopress import EvoPress, EvoPressOptions
 from sparsearch.seeds import spawn
-from sparsearch.space import Allocation, Budget
+from sparsearch.space import Budget
 from sparsearch.space.repair import uniform
 from sparsearch.testing import quadratic_problem
 from sparsearch.testing.searchers import drive
@@ -88,11 +89,8 @@ def test_the_incumbent_never_gets_worse_without_noise():
 
 def test_it_comes_near_the_optimum_of_a_tiny_space():
     synthetic = quadratic_problem(Budget(sparsity=0.5), blocks=1, levels=(0.2, 0.4, 0.5, 0.6, 0.8), interaction=0.3)
-    space, limits = synthetic.problem.space, synthetic.problem.limits
-    everything = np.array(list(itertools.product(range(6), repeat=len(space))))
-    feasible = everything[space.site_cost("params", everything) <= limits.bounds[0]]
-    optimum = synthetic.values([Allocation.of(levels) for levels in feasible], [0]).min()
-    start = synthetic.mean(uniform(space, limits))
+    optimum = least_mean(synthetic)
+    start = synthetic.mean(uniform(synthetic.problem.space, synthetic.problem.limits))
     found = [synthetic.mean(drive(small(synthetic, seed, generations=20), synthetic).best) for seed in range(3)]
     assert np.median(found) - optimum < 0.1 * (start - optimum)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_references import BUDGETS, feasible, tiny_problem
 
-from sparsearch.search.windows import Windows
+from sparsearch.search.intervals import Intervals
 from sparsearch.space import Allocation
 from sparsearch.space.budget import Budget
 from sparsearch.space.repair import uniform
@@ -18,15 +18,15 @@ def test_elimination_keeps_the_budget_reachable_whatever_the_evaluations_say(see
     problem = quadratic_problem(Budget(sparsity=sparsity), blocks=1).problem
     space, limits = problem.space, problem.limits
     rng = np.random.default_rng(seed)
-    windows, kept = Windows.all(space), uniform(space, limits)
+    intervals, kept = Intervals.all(space), uniform(space, limits)
     for _ in range(rounds):
-        windows = windows.without(rng.random(space.valid.shape) < share, kept.array)
-        assert windows.hold(kept)
-        assert (windows.low >= 0).all() and (windows.high < space.counts).all()
-        kept = windows.repaired(space, limits, rng.integers(0, space.counts), rng)
-        assert windows.hold(kept) and limits.met(kept)
-        best = windows.cheapest(space, limits, rng.normal(size=space.valid.shape))
-        assert windows.hold(best) and limits.met(best)
+        intervals = intervals.without(rng.random(space.valid.shape) < share, kept.array)
+        assert intervals.hold(kept)
+        assert (intervals.low >= 0).all() and (intervals.high < space.counts).all()
+        kept = intervals.repaired(space, limits, rng.integers(0, space.counts), rng)
+        assert intervals.hold(kept) and limits.met(kept)
+        best = intervals.cheapest(space, limits, rng.normal(size=space.valid.shape))
+        assert intervals.hold(best) and limits.met(best)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -37,19 +37,19 @@ def test_the_cheapest_within_windows_is_that_of_trying_all(budget, seed):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=space.valid.shape)
     kept = uniform(space, limits).array
-    windows = Windows.all(space).without(rng.random(space.valid.shape) < 0.5, kept)
+    intervals = Intervals.all(space).without(rng.random(space.valid.shape) < 0.5, kept)
     sites = np.arange(len(space))
-    least = min(values[sites, each.array].sum() for each in feasible(synthetic) if windows.hold(each))
-    assert values[sites, windows.cheapest(space, limits, values).array].sum() == pytest.approx(least)
+    least = min(values[sites, each.array].sum() for each in feasible(synthetic) if intervals.hold(each))
+    assert values[sites, intervals.cheapest(space, limits, values).array].sum() == pytest.approx(least)
 
 
 def test_only_outermost_levels_go_and_kept_ones_never():
-    windows = Windows(np.array([0, 0]), np.array([4, 4]))
+    intervals = Intervals(np.array([0, 0]), np.array([4, 4]))
     worse = np.array([[1, 1, 0, 1, 1], [1, 0, 1, 1, 1]], dtype=bool)
-    left = windows.without(worse, np.array([2, 3]))
+    left = intervals.without(worse, np.array([2, 3]))
     assert left.low.tolist() == [2, 1] and left.high.tolist() == [2, 3]
     assert left.sizes.tolist() == [1, 3]
     assert left.mask(5).tolist() == [[0, 0, 1, 0, 0], [0, 1, 1, 1, 0]]
-    near = windows.within(np.array([1, 4]), 2)
+    near = intervals.within(np.array([1, 4]), 2)
     assert near.low.tolist() == [0, 2] and near.high.tolist() == [3, 4]
     assert near.hold(Allocation((3, 2))) and not near.hold(Allocation((4, 2)))

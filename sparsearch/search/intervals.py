@@ -1,4 +1,4 @@
-"""Windows: the levels that each site may still take, as an interval, and the search space that they leave."""
+"""Intervals of levels that sites may still take, and what can be found in the search space that they leave."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import cheapest, repair
-from sparsearch.space.space import BoolArray, FloatArray, IntArray, SearchSpace, pad_rows
+from sparsearch.space.space import BoolArray, FloatArray, IntArray, SearchSpace
 from sparsearch.space.window import Window
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """The levels from `low` to `high` of every site, both `[sites]` and included."""
+class Intervals:
+    """The levels from `low` to `high` of every site, both `[sites]` and included: a `Window` without gaps."""
 
     low: IntArray
     high: IntArray
 
     @classmethod
-    def all(cls, space: SearchSpace) -> Windows:
+    def all(cls, space: SearchSpace) -> Intervals:
         """Every level of every site."""
         return cls(np.zeros(len(space), dtype=np.int64), space.counts - 1)
 
@@ -40,14 +40,14 @@ class Windows:
         levels = allocation.array
         return bool(((levels >= self.low) & (levels <= self.high)).all())
 
-    def within(self, levels: IntArray, radius: int) -> Windows:
+    def within(self, levels: IntArray, radius: int) -> Intervals:
         """What is left no further than `radius` from `levels`, which are left."""
-        return Windows(np.maximum(self.low, levels - radius), np.minimum(self.high, levels + radius))
+        return Intervals(np.maximum(self.low, levels - radius), np.minimum(self.high, levels + radius))
 
-    def without(self, worse: BoolArray, kept: IntArray) -> Windows:
-        """Windows without their outermost levels that are `worse` `[sites, levels]`, those of `kept` never.
+    def without(self, worse: BoolArray, kept: IntArray) -> Intervals:
+        """The same without their outermost levels that are `worse` `[sites, levels]`, those of `kept` never.
 
-        A level that is worse but lies between two that are not stays: a window is an interval. As `kept` stays,
+        A level that is worse but lies between two that are not stays. As `kept` stays,
         whatever budget it meets can still be met.
         """
         low, high = self.low.copy(), self.high.copy()
@@ -56,22 +56,21 @@ class Windows:
                 low[site] += 1
             while high[site] > level and worse[site, high[site]]:
                 high[site] -= 1
-        return Windows(low, high)
+        return Intervals(low, high)
 
     def repaired(self, space: SearchSpace, limits: Limits, levels: IntArray, rng: np.random.Generator) -> Allocation:
-        """`levels` brought into the windows, then onto the budget by random steps within them (`space.repair`).
+        """`levels` brought into the intervals, then onto the budget by random steps within them (`space.repair`).
 
-        Some allocation within the windows must meet `limits`.
+        Some allocation within the intervals must meet `limits`.
         """
         window = self._window()
         inside = np.clip(levels, self.low, self.high) - self.low
         return window.outer(repair(window.space(space), window.limits(limits), inside, rng))
 
     def cheapest(self, space: SearchSpace, limits: Limits, values: FloatArray) -> Allocation:
-        """The least sum of `values` `[sites, max levels]` within the windows that meets `limits`, exactly."""
+        """The least sum of `values` `[sites, max levels]` within the intervals that meets `limits`, exactly."""
         window = self._window()
-        table = pad_rows([row[a : b + 1] for row, a, b in zip(values, self.low, self.high, strict=True)], 0.0)
-        return window.outer(cheapest(window.space(space), window.limits(limits), table))
+        return window.outer(cheapest(window.space(space), window.limits(limits), window.part(values[None])[0]))
 
     def _window(self) -> Window:
         return Window(tuple(tuple(range(a, b + 1)) for a, b in zip(self.low.tolist(), self.high.tolist(), strict=True)))
