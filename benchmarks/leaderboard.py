@@ -43,7 +43,7 @@ from sparsearch.supernet import Supernet, Switcher
 
 WORK = RESULTS / "leaderboard"
 TOKENS = 1e6
-QUICK_TOKENS = 1.5e4
+QUICK_TOKENS = 8e3
 QUICK_TARGETS = ("mlp.down_proj",)
 FACTOR = 32
 """Published tokens of a stage of the selection are divided by it: the models here are small."""

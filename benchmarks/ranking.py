@@ -11,6 +11,8 @@ from statistics import median
 import numpy as np
 from common import Row, show
 
+from sparsearch.report.text import format_tokens
+
 SEARCHER, ALLOCATOR = "#0072B2", "#E69F00"
 GREY = "#777777"
 COLUMNS = 2
@@ -98,7 +100,7 @@ def table_rows(cells: Sequence[Cell]) -> list[Row]:
             "seeds' range": _range(None if row.least is None else (row.least, row.most), 4),
             "perplexity": _fixed(row.perplexity and row.perplexity["mean"], 2),
             "its interval": _range(row.perplexity and (row.perplexity["low"], row.perplexity["high"]), 2),
-            "tokens": f"{row.tokens / 1e3:,.0f} k", "seconds": show(float(row.seconds)),
+            "tokens": format_tokens(row.tokens), "seconds": show(float(row.seconds)),
             "seeds": f"{row.answers}" if row.answers == row.seeds else f"{row.answers} of {row.seeds}",
         }
         for (model, target), rows in ranked(cells).items()
@@ -144,10 +146,10 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
         axis.set_xlabel("held-out objective, lower is better", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
         spent = axis.secondary_yaxis("right")
-        spent.set_yticks(range(len(rows)), [f"{row.tokens / 1e3:,.0f} k" for row in rows], fontsize=8)
+        spent.set_yticks(range(len(rows)), [format_tokens(row.tokens) for row in rows], fontsize=8)
         spent.tick_params(axis="y", length=0)
         spent.spines["right"].set_visible(False)
-        spent.set_ylabel("tokens", fontsize=9)
+        axis.set_title("tokens", loc="right", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.remove()
     handles = [
