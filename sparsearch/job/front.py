@@ -82,13 +82,13 @@ def read_front(journal: Journal) -> FrontRecord | None:
     at its end, and what the job's allocators evaluate afterwards, is no part of it.
     """
     noted, arrays = journal.fact(RECORD), journal.arrays(RECORD)
-    rows = [] if noted is None else [
-        row for row in journal.rows() if (row.panel, row.objective) == ("search", noted["key"])
-    ]  # fmt: skip
-    if noted is None or arrays is None or not rows:
+    if noted is None or arrays is None:
         return None
+    rows = [row for row in journal.rows() if (row.panel, row.objective) == ("search", noted["key"])]
     over = journal.fact("search_cost")
     rows = rows if over is None else rows[: over["evaluations"]]
+    if not rows:
+        return None
     drawn = rows[0].sequences
     rows = [row for row in rows if row.sequences == drawn]
     sparsest = Allocation.of(np.isfinite(arrays["costs"][0]).sum(axis=1) - 1)

@@ -18,8 +18,13 @@ REFERENCES = ("uniform", "best allocator: ")
 
 
 def measured_front(folder: RunFolder, record: FrontRecord, rows: Sequence[ComparisonRow]) -> FrontReport:
-    """The front of a finished run: its profiles with what they were measured at on the held-out panel."""
+    """The front of a finished run: its profiles with what they were measured at on the held-out panel.
+
+    Where somebody has removed the profiles, what the search has evaluated.
+    """
     profiles = [Profile.load(path) for path in folder.front]
+    if not profiles:
+        return front_so_far(record)
     points = [_point(f"pareto:{index}", profile, record.resources) for index, profile in enumerate(profiles)]
     dense = next((row.resources for row in rows if row.name == "dense"), {})
     references = [
