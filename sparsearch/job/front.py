@@ -100,7 +100,7 @@ def read_front(journal: Journal) -> FrontRecord | None:
         allocations=tuple(row.allocation for row in rows),
         values=values,
         spent=_spent(arrays, [row.allocation for row in rows]),
-        tokens=np.arange(1, len(rows) + 1) * float(len(drawn) * noted["tokens"]),
+        tokens=np.arange(1, len(rows) + 1, dtype=np.float64) * len(drawn) * noted["tokens"],
         sequences=len(drawn),
         dense=_spent(arrays, [Allocation((0,) * len(sparsest))])[0],
         sparsest=_spent(arrays, [sparsest])[0],
