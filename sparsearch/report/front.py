@@ -10,7 +10,6 @@ from sparsearch.job.front import FrontRecord, hypervolume_curve, knee_index
 from sparsearch.report.data import ComparisonRow, FrontPoint, FrontReport, Objective
 from sparsearch.report.table import Cells
 from sparsearch.report.text import format_interval
-from sparsearch.search.front import knee
 from sparsearch.space import Profile
 
 REFERENCES = ("uniform", "best allocator: ")
@@ -44,8 +43,7 @@ def front_so_far(record: FrontRecord) -> FrontReport:
             zip(front.values.tolist(), (front.resources / record.dense).tolist(), strict=True)
         )
     ]
-    chosen = points[knee(front.values, front.resources[:, 0])].name
-    return _report(record, points, chosen, [], f"{record.sequences} sequences of the search panel")
+    return _report(record, points, points[front.knee].name, [], f"{record.sequences} sequences of the search panel")
 
 
 def _report(

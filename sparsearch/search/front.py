@@ -27,6 +27,11 @@ class Front:
     resources: FloatArray
     names: tuple[str, ...] = ()
 
+    @property
+    def knee(self) -> int:
+        """Index of the knee in the first resource."""
+        return knee(self.values, self.resources[:, 0])
+
 
 def make_front(
     allocations: tuple[Allocation, ...], values: FloatArray, resources: FloatArray, names: tuple[str, ...] = ()
