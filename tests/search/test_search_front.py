@@ -32,7 +32,7 @@ def test_front_is_ordered_and_drops_dominated_points() -> None:
 
 def test_knee_is_farthest_from_the_chord() -> None:
     front = make_front(allocations(4), np.array([10.0, 3.0, 1.0, 0.0]), np.array([[0.0], [1.0], [5.0], [10.0]]))
-    assert knee(front.values, front.resources[:, 0]) == 1  # x + y: 1, 0.4, 0.6, 1
+    assert front.knee == knee(front.values, front.resources[:, 0]) == 1  # x + y: 1, 0.4, 0.6, 1
 
 
 def test_knee_of_one_point_and_of_none() -> None:
