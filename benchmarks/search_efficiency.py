@@ -20,25 +20,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
+from cells import built, evaluations, identity, journal_of, prepare_model, spread
 from common import RESULTS, Check, Row, finish, table
 from efficiency import Result, draw, duels, summary
 
-from sparsearch.errors import ConfigError
-from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.evaluation.intervals import bootstrap_mean
-from sparsearch.files import digest
-from sparsearch.job.config import parse_config
-from sparsearch.job.journal import Journal
-from sparsearch.job.loop import JournaledEvaluations, Milestone, SearchLoop
-from sparsearch.job.prepare import Prepared, prepare
-from sparsearch.search import check_searcher, make_searcher
+from sparsearch.job.loop import SearchLoop
+from sparsearch.job.prepare import Prepared
+from sparsearch.search import make_searcher
 from sparsearch.seeds import spawn
-from sparsearch.supernet import Supernet, Switcher, build_supernet
+from sparsearch.supernet import Supernet, Switcher
 
 WORK = RESULTS / "search_efficiency"
-POINTS = 20
 LEADS = {"evopress": 20, "evopress-fast": 4}
 """How many times fewer tokens `quadratic` is to need for the final value of these."""
 ALL = 1e6
@@ -63,62 +57,28 @@ def searchers(factor: float, quick: bool, generations: int = 400) -> dict[str, t
     }
 
 
-def prepare_model(name: str, target: float, quick: bool, length: int = 128) -> Prepared:
-    """The model's job at one target: KL where it has a vocabulary, else the error of the hidden states."""
-    panel = (
-        {"calibration": 8, "search": 8, "heldout": 8, "length": 32}
-        if quick
-        else {"calibration": 256, "search": 512, "heldout": 256, "length": length}
-    )
-    job = {
-        "model": name,
-        "budget": {"sparsity": target},
-        "objective": {"objective": "kl", "panel": panel},
-        "run": {"dir": str(WORK / "run")},
-    }
-    if quick:
-        job["space"] = {"levels": [0.3, 0.6, 0.9], "pruner": "magnitude"}
-    try:
-        return prepare(parse_config(job))
-    except ConfigError as error:
-        if "language-modelling head" not in str(error):
-            raise
-        return prepare(parse_config(job | {"objective": {"objective": "hidden", "panel": panel}}))
-
-
 def run(
     prepared: Prepared, supernet: Supernet, name: str, kind: str, options: dict[str, Any], seed: int, work: Path = WORK
 ) -> Result:
     """One searcher to its end, resumed from its journal where there is one, and its held-out curve."""
     target = float(prepared.config.budget["sparsity"])
-    # Every option as it is in force, so that a new default is a new run.
-    in_force = asdict(check_searcher(kind, options))
-    identity = [prepared.fingerprint, prepared.panels.search.fingerprint, target, kind, in_force, seed]
-    folder = work / digest(identity)
-    folder.mkdir(parents=True, exist_ok=True)
     switcher = Switcher(prepared.model, supernet)
     panels = prepared.panels
-    with Journal.create_or_open(folder / "journal.sqlite") as journal:
+    with journal_of(work, identity(prepared, kind, options, seed)) as journal:
         done = journal.fact("result")
         if done is not None:
             return Result(**(done | {"curve": [tuple(point) for point in done["curve"]]}))
-        searched = Evaluator(
-            prepared.model, switcher, panels.search, prepared.objectives[:1], batch(panels.search.length)
-        )
-        searcher = make_searcher(kind, options, prepared.problem(supernet), seed)
-        loop = SearchLoop(searcher, JournaledEvaluations(searched, journal, "search"))
+        searched = evaluations(prepared, switcher, journal, panels.search, "search")
+        loop = SearchLoop(make_searcher(kind, options, prepared.problem(supernet), seed), searched)
         begun, known = time.perf_counter(), journal.totals()
         loop.run()
         total = time.perf_counter() - begun
-        heldout = Evaluator(
-            prepared.model, switcher, panels.heldout, prepared.objectives[:1], batch(panels.heldout.length)
-        )
-        measured = JournaledEvaluations(heldout, journal, "heldout")
+        measured = evaluations(prepared, switcher, journal, panels.heldout, "heldout")
         rows = tuple(range(len(panels.heldout)))
         shown = spread(loop.milestones)
         table = measured.values(tuple(milestone.allocation for milestone in shown), rows)
         interval = bootstrap_mean(table[-1], spawn(seed, "bootstrap"))
-        spent = searched.spent
+        spent = searched.evaluator.spent
         seconds = {
             "total": total, "forward": spent.forward_seconds, "switch": spent.switch_seconds,
             "searcher": loop.searcher_seconds,
@@ -131,21 +91,6 @@ def run(
         journal.set_fact("result", result.__dict__)
         switcher.restore()
         return result
-
-
-def batch(length: int) -> int:
-    """Sequences per forward."""
-    return max(1, 4096 // length)
-
-
-def spread(milestones: Sequence[Milestone]) -> list[Milestone]:
-    """At most `POINTS` milestones, evenly over the logarithm of tokens, the last one among them."""
-    if len(milestones) <= POINTS:
-        return list(milestones)
-    logs = np.log([milestone.tokens for milestone in milestones])
-    wanted = np.linspace(logs[0], logs[-1], POINTS)
-    chosen = sorted({int(np.abs(logs - value).argmin()) for value in wanted} | {len(milestones) - 1})
-    return [milestones[index] for index in chosen]
 
 
 def checks(results: Sequence[Result], found: Sequence[Row]) -> list[Check]:
@@ -191,9 +136,7 @@ def main() -> None:
     for name in given.model or ["reference"]:
         for target in targets:
             prepared = prepare_model(name, target, given.quick, given.length)
-            supernet = build_supernet(
-                prepared.model, prepared.build_plan, given.work / "supernets" / prepared.fingerprint
-            )
+            supernet = built(prepared, given.work)
             for label, (kind, options) in searchers(given.factor, given.quick, given.generations).items():
                 for seed in range(seeds) if not given.only or label in given.only else ():
                     results.append(run(prepared, supernet, label, kind, options, seed, given.work))

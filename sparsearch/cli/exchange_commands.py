@@ -30,8 +30,11 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; differences are from the first.")],
     as_json: Json = False,
 ) -> None:
-    """Show finished runs side by side, with paired differences where their held-out panels are the same."""
-    from sparsearch.report.runs import compare_runs, runs_cells
+    """Show finished runs side by side, with paired differences where their held-out panels are the same.
+
+    Runs that differ in their seeds alone are summed up by medians, too.
+    """
+    from sparsearch.report.runs import compare_runs, repeats_cells, runs_cells
     from sparsearch.report.table import aligned
     from sparsearch.report.text import headline
 
@@ -40,6 +43,8 @@ def compare(
         print_json(found.to_dict())
         return
     print(aligned(*runs_cells(found.runs)))
+    if found.repeats:
+        print(f"medians over seeds:\n{aligned(*repeats_cells(found.repeats))}")
     for warning in found.warnings:
         print(f"warning: {warning}")
     for difference in found.differences:

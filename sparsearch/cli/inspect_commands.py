@@ -52,7 +52,7 @@ def report(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="Where to write; left out: RUN/report.html.")] = None,
 ) -> None:
-    """Write the HTML report of a finished run again."""
+    """Write the HTML report of a finished run again; of a search for a front also while it is going or stopped."""
     from sparsearch.report.run import write_report
 
     print(f"report: {write_report(run, out)}")

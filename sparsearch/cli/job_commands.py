@@ -150,8 +150,9 @@ def _job(job: str, override: list[str] | None, run: Path | None, listener: Liste
 
 
 def _print_result(run_dir: Path) -> None:
+    from sparsearch.report.front import front_cells
     from sparsearch.report.run import read_report_data
-    from sparsearch.report.table import comparison_table, comparison_text
+    from sparsearch.report.table import aligned, comparison_table, comparison_text
     from sparsearch.report.text import headline
 
     data = read_report_data(run_dir)
@@ -161,6 +162,8 @@ def _print_result(run_dir: Path) -> None:
     else:
         print(comparison_text(data.rows, data.objective))
     print(headline(data.differences[0] if data.differences else None, data.objective))
+    if data.front is not None:
+        print(aligned(*front_cells(data.front, data.objective)))
 
 
 def _verified(exported: Exported) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparsearch.errors import ConfigError
 from sparsearch.export.run import open_run
 from sparsearch.files import write_atomic
-from sparsearch.job.front import searched_resources
+from sparsearch.job.front import noted_resources
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Evaluation, Journal
 from sparsearch.space import Allocation, Profile, SearchSpace
@@ -63,6 +63,7 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
     objective = prepared.objectives[0].name
     with Journal.read(job.folder.journal) as journal:
         known = mean_values(journal.rows(), "search", objective)
+        resources = noted_resources(journal)
     means = most_evaluated([mean for mean in known if prepared.limits.met(mean.allocation)], MOST_TRIALS)
     if not means:
         raise ConfigError(
@@ -72,7 +73,6 @@ def export_study(job: Job | str | Path, out: str | Path) -> int:
     front = {f"pareto:{index}": path for index, path in enumerate(job.folder.front)}
     named = {**front, "uniform": job.folder.uniform, "best": job.folder.best}
     profiles = {Profile.load(path).allocation(prepared.space): name for name, path in named.items() if path.exists()}
-    resources = searched_resources(job.config.searcher)
     trials = _trials(means, prepared.space, resources, profiles, prepared.panels.search.length)
     about = {
         "objective": objective,

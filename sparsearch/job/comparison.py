@@ -52,6 +52,7 @@ def compare(
             "objective": _mean(main[index], seed),
             "perplexity": None if entropy is None else _perplexity(entropy[index], seed),
             "sparsity": space.sparsity(candidate.allocation),
+            "resources": {name: space.cost(name, candidate.allocation) for name in space.resources},
             "seconds": candidate.seconds,
             "forward_tokens": candidate.forward_tokens,
         }

@@ -17,6 +17,7 @@ from sparsearch.job.comparison import Candidate, compare, curve
 from sparsearch.job.config import JobConfig, load_config, parse_config
 from sparsearch.job.events import Announcer, Listener, silent
 from sparsearch.job.folder import RunFolder
+from sparsearch.job.front import FRONT_POINTS, note_front
 from sparsearch.job.journal import Journal, Totals
 from sparsearch.job.lock import RunLock
 from sparsearch.job.loop import JournaledEvaluations, SearchLoop
@@ -30,9 +31,6 @@ from sparsearch.search.front import thin
 from sparsearch.space import Allocation, Profile
 from sparsearch.space.repair import uniform
 from sparsearch.supernet import Supernet, Switcher
-
-FRONT_POINTS = 16
-"""Points of a front that are measured on held-out text and written, the least crowded ones."""
 
 
 class Job:
@@ -140,6 +138,7 @@ class _Running:
                 self.stop.check(progressed=evaluations.computed > 0)
 
             loop = SearchLoop(prepared.searcher(supernet), evaluations, report, self.supernets.around)
+            note_front(self.journal, loop.searcher, prepared.objectives[0])
             begun = time.perf_counter()
             try:
                 best = loop.run()

@@ -38,6 +38,7 @@ class ComparisonRow:
         sparsity: fraction of the sites' weights gone.
         seconds: what finding the allocation took.
         forward_tokens: what finding it cost, in tokens through the model (a backward counts as two).
+        resources: what the whole model costs, by the resources' names.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ComparisonRow:
     sparsity: float
     seconds: float
     forward_tokens: float
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,46 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """A point of a front, or an allocation to compare it with.
+
+    Attributes:
+        name: `pareto:K`, as `export --profile` takes it; `uniform`, an allocator's name.
+        objective: its interval has no width where the point was not evaluated again after the search.
+        shares: resource to what it costs, over what the dense model costs.
+    """
+
+    name: str
+    objective: Interval
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FrontReport:
+    """What a multi-objective search has found by now.
+
+    Attributes:
+        resources: that the front is of, besides the objective.
+        points: of the front, from the cheapest in the first resource.
+        knee: the name of the point at the knee.
+        references: what the front is compared with.
+        panel: the sequences that the objectives were measured on, such as `held-out panel`.
+        volume: (forward tokens evaluated, hypervolume of the front so far as a share of its box).
+        worst: the objective of the reference point of the hypervolume; None without one.
+        sequences: of the search panel, on which the hypervolume was measured.
+    """
+
+    resources: tuple[str, ...]
+    points: tuple[FrontPoint, ...]
+    knee: str
+    references: tuple[FrontPoint, ...] = ()
+    panel: str = "held-out panel"
+    volume: tuple[tuple[float, float], ...] = ()
+    worst: float | None = None
+    sequences: int = 0
+
+
+@dataclass(frozen=True)
 class ReportData:
     """The content of a report.
 
@@ -75,6 +117,8 @@ class ReportData:
         curve: (forward tokens so far, objective of the best allocation so far), tokens increasing.
         curve_panel: the sequences that the curve was measured on, such as `search panel`.
         curve_references: name to an objective on the same panel, for horizontal lines.
+        front: of a multi-objective search.
+        finished: whether the search is over; until then there is nothing but its front.
         config_yaml: the job's YAML.
         provenance: model, fingerprints, searcher, seed, versions, as text.
         notes: sentences for the reader.
@@ -89,6 +133,8 @@ class ReportData:
     curve: tuple[tuple[float, Interval], ...] = ()
     curve_panel: str = "search panel"
     curve_references: Mapping[str, float] = field(default_factory=dict)
+    front: FrontReport | None = None
+    finished: bool = True
     config_yaml: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -9,9 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparsearch.report.data import ReportData
+from sparsearch.report.front import front_cells, volume_text
+from sparsearch.report.front_plots import front_svg, volume_svg
 from sparsearch.report.plots import allocation_svg, comparison_svg, curve_svg
 from sparsearch.report.table import comparison_cells
 from sparsearch.report.text import format_interval, headline
+
+UNFINISHED = "The search has not finished: this is the front of what it has evaluated so far."
 
 
 def render(data: ReportData) -> str:
@@ -25,15 +29,19 @@ def render(data: ReportData) -> str:
     )
     first = data.differences[0] if data.differences else None
     heading, cells = comparison_cells(data.rows, data.objective)
+    front = data.front
+    points = None if front is None else front_cells(front, data.objective)
     return environment.get_template("page.html.j2").render(
         data=data,
-        verdict=headline(first, data.objective),
+        verdict=headline(first, data.objective) if data.finished else UNFINISHED,
         kind=first.verdict.split()[0] if first else "no",
         heading=heading,
         cells=cells,
         highlight=first.candidate if first else "",
         differences=[(d.candidate, d.reference, format_interval(d.interval), d.verdict) for d in data.differences],
         charts={name: Markup(svg) for name, svg in _charts(data).items()},
+        front=points,
+        volume="" if front is None or not front.volume else volume_text(front),
         resources=_resources(data),
         sites=_sites(data),
     )
@@ -49,6 +57,10 @@ def _charts(data: ReportData) -> dict[str, str]:
         charts["allocation"] = allocation_svg(data.profiles["best"], data.profiles.get("uniform"))
     if data.curve:
         charts["curve"] = curve_svg(data.curve, data.curve_references, data.objective, data.curve_panel)
+    if data.front is not None:
+        charts["front"] = front_svg(data.front, data.objective)
+        if data.front.volume:
+            charts["volume"] = volume_svg(data.front)
     return charts
 
 

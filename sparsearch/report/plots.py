@@ -1,56 +1,41 @@
-"""The charts of a report, as SVG text: the same data gives the same bytes.
-
-What is black ink here becomes `currentColor`, so that a chart inside a page follows the page's text colour,
-light or dark. The other colours are those of the Okabe-Ito palette, which colour-blind readers tell apart,
-with a lighter blue that shows on dark paper too.
-"""
+"""The charts that every report has, as SVG text: the same data gives the same bytes."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
-import matplotlib.style
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import (
-    EngFormatter,
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-    PercentFormatter,
-)
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sparsearch.evaluation.intervals import Interval
 from sparsearch.report.data import ComparisonRow, Objective
+from sparsearch.report.svg import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE_STYLES,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    WIDTH,
+    scale_tokens,
+    scale_values,
+    shortened,
+    svg,
+)
 from sparsearch.report.text import format_interval
 from sparsearch.space import Profile
 
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
-    "#2386c8", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9",
-)  # fmt: skip
-LINE_STYLES: tuple[object, ...] = ("--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1, 1, 1)))
-INK = "#010203"
-STYLE = {
-    "text.parse_math": False, "font.family": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "legend.frameon": False,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-}  # fmt: skip
-WIDTH = 9.6
 PANELS_PER_ROW = 4
-LONGEST_TITLE = 30
-WIDE_RANGE = 20
 
 
 def allocation_svg(best: Profile, uniform: Profile | None) -> str:
@@ -74,7 +59,7 @@ def allocation_svg(best: Profile, uniform: Profile | None) -> str:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axis, kind in zip(axes, values, strict=False):
             _draw_kind(axis, values[kind], baselines[kind])
-            axis.set_title(_shortened(kind), loc="left")
+            axis.set_title(shortened(kind), loc="left")
         for axis in axes[len(values) :]:
             axis.remove()
         # A removed panel takes the block numbers of its column along: give them back to the one above it.
@@ -96,7 +81,7 @@ def allocation_svg(best: Profile, uniform: Profile | None) -> str:
         figure.legend(handles=handles, loc="outside upper left", ncols=4)
 
     label = f"Weights removed per block for {len(values)} kinds of sites, compared with a uniform allocation"
-    return _svg("allocation", label, (WIDTH, 0.8 + 1.55 * rows), draw)
+    return svg("allocation", label, (WIDTH, 0.8 + 1.55 * rows), draw)
 
 
 def curve_svg(
@@ -137,7 +122,7 @@ def curve_svg(
             color = (VERMILLION, GREEN, PURPLE, ORANGE, SKY)[number % 5]
             style = LINE_STYLES[number % len(LINE_STYLES)]
             axis.axhline(value, color=color, ls=style, lw=1.6, label=name)
-        _scale_tokens(axis, tokens)
+        scale_tokens(axis, tokens)
         axis.set_xlabel("forward tokens spent (a backward pass counts as two forwards)")
         axis.set_ylabel(f"{objective.heading}, {panel}")
         axis.margins(y=0.08)
@@ -145,7 +130,7 @@ def curve_svg(
         figure.legend(loc="outside upper left", ncols=4)
 
     label = f"{objective.name} of the best allocation so far against forward tokens"
-    return _svg("curve", label, (WIDTH, 3.6), draw)
+    return svg("curve", label, (WIDTH, 3.6), draw)
 
 
 def comparison_svg(rows: Sequence[ComparisonRow], objective: Objective, highlight: str) -> str:
@@ -164,13 +149,9 @@ def comparison_svg(rows: Sequence[ComparisonRow], objective: Objective, highligh
             axis.plot(interval.mean, position, "o", color=color, ms=6)
         low = min((row.objective.low for row in shown), default=0.0)
         high = max((row.objective.high for row in shown), default=0.0)
-        if 0 < WIDE_RANGE * low < high:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(_log_locator(low, high))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-            axis.xaxis.set_minor_locator(NullLocator())
+        scale_values(axis, "x", low, high)
         axis.grid(axis="x", color=INK, alpha=0.12, lw=0.6)
-        axis.set_yticks(positions, [_shortened(row.name) for row in shown])
+        axis.set_yticks(positions, [shortened(row.name) for row in shown])
         axis.set_ylim(len(shown) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
         figures = axis.secondary_yaxis("right")
@@ -180,7 +161,7 @@ def comparison_svg(rows: Sequence[ComparisonRow], objective: Objective, highligh
         axis.set_xlabel(f"held-out {objective.heading}, lower is better")
 
     label = f"Held-out {objective.name} of {len(shown)} models with confidence intervals"
-    return _svg("comparison", label, (WIDTH, 0.9 + 0.34 * len(shown)), draw)
+    return svg("comparison", label, (WIDTH, 0.9 + 0.34 * len(shown)), draw)
 
 
 def _by_kind(profile: Profile) -> dict[str, dict[int, list[float]]]:
@@ -203,42 +184,3 @@ def _draw_kind(axis: Axes, values: Mapping[int, list[float]], baselines: Mapping
     axis.hlines(base, blocks - 0.5, blocks + 0.5, color=INK, lw=1)
     axis.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
     axis.set_axisbelow(True)
-
-
-def _scale_tokens(axis: Axes, tokens: np.ndarray) -> None:
-    """A logarithmic axis where the tokens span decades; a start at 0 stays visible at its left end."""
-    positive = tokens[tokens > 0]
-    if positive.size and positive.max() > WIDE_RANGE * positive.min():
-        least, most = positive.min(), positive.max()
-        if positive.size < tokens.size:
-            axis.set_xscale("symlog", linthresh=least, linscale=0.4)
-            axis.set_xlim(-0.1 * least, 2 * most)
-            decades = range(math.ceil(math.log10(least)), math.ceil(math.log10(2 * most)))
-            axis.set_xticks([0.0, *(10.0**decade for decade in decades)])
-        else:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(_log_locator(least, most))
-        axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(EngFormatter())
-
-
-def _log_locator(least: float, most: float) -> LogLocator:
-    return LogLocator(subs=(1, 2, 5) if most < 1000 * least else (1,))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_TITLE else f"…{text[1 - LONGEST_TITLE :]}"
-
-
-def _svg(name: str, label: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
-    """Draws a figure and returns its `<svg>` element, with ids that no other chart of the page has."""
-    with matplotlib.style.context(STYLE | {"svg.hashsalt": name}, after_reset=True):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = stream.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    text = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

@@ -11,17 +11,19 @@ from sparsearch.evaluation.intervals import Interval
 from sparsearch.files import write_text
 from sparsearch.job.config import load_config
 from sparsearch.job.folder import RunFolder
+from sparsearch.job.front import read_front
 from sparsearch.job.journal import Journal
 from sparsearch.report.data import ComparisonRow, Difference, Objective, ReportData
+from sparsearch.report.front import front_so_far, measured_front
 from sparsearch.report.html import render
 from sparsearch.space import Profile
 
 
 def write_report(run_dir: str | Path, out: Path | None = None) -> Path:
-    """Writes the page of a finished run, by default into its folder. Needs neither model nor supernet.
+    """Writes the page of a run, by default into its folder. Needs neither model nor supernet.
 
     Raises:
-        ResourceError: the run has no comparison yet.
+        ResourceError: as `read_report_data`.
     """
     folder = RunFolder(Path(run_dir))
     page = folder.report if out is None else out
@@ -30,17 +32,31 @@ def write_report(run_dir: str | Path, out: Path | None = None) -> Path:
 
 
 def read_report_data(run_dir: str | Path) -> ReportData:
-    """What the report of a finished run shows, from its journal and profiles."""
+    """What the report of a run shows, from its journal and profiles.
+
+    Raises:
+        ResourceError: the run has no comparison yet, nor the front of a multi-objective search that was stopped.
+    """
     folder = RunFolder(Path(run_dir))
     with Journal.read(folder.journal) as journal:
         comparison = journal.fact("comparison")
         usage = journal.fact("usage", {})
-    if comparison is None:
-        raise ResourceError(f"{folder.path} has no result yet; run sparsearch search with its config.yaml to the end")
+        record = read_front(journal)
+    notes = tuple(f"Search: {name} {value:,.1f}." for name, value in usage.items())
+    title = f"sparsearch: {folder.path.name}"
+    if comparison is None or not folder.best.exists():
+        if record is None:
+            raise ResourceError(
+                f"{folder.path} has no result yet; run sparsearch search with its config.yaml to the end"
+            )
+        objective, front = Objective(**record.objective), front_so_far(record)
+        config = folder.config.read_text(encoding="utf-8")
+        return ReportData(title, objective, (), (), {}, front=front, finished=False, config_yaml=config, notes=notes)
     best = Profile.load(folder.best)
-    data = comparison_data(comparison, title=f"sparsearch: {folder.path.name}")
+    data = comparison_data(comparison, title)
     return replace(
         data,
+        front=None if record is None else measured_front(folder, record, data.rows),
         profiles={"best": best, "uniform": Profile.load(folder.uniform)},
         config_yaml=folder.config.read_text(encoding="utf-8"),
         provenance={
@@ -50,7 +66,7 @@ def read_report_data(run_dir: str | Path) -> ReportData:
                 "model dtype": load_config(folder.config).model.dtype,
             }.items()
         },
-        notes=tuple(f"Search: {name} {value:,.1f}." for name, value in usage.items()),
+        notes=notes,
     )
 
 
@@ -81,4 +97,5 @@ def _row(row: dict[str, Any]) -> ComparisonRow:
         sparsity=row["sparsity"],
         seconds=row["seconds"],
         forward_tokens=row["forward_tokens"],
+        resources=row.get("resources", {}),
     )

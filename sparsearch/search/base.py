@@ -215,6 +215,11 @@ class Searcher(ABC):
         return None
 
     @property
+    def front_resources(self) -> tuple[str, ...]:
+        """Resources that it searches a front of, besides the objective; none where it looks for one allocation."""
+        return ()
+
+    @property
     def rebuilds(self) -> int:
         """How many supernets it asks for at most, besides the one that the job has built."""
         return 0

@@ -116,6 +116,11 @@ class Bayesian(Searcher):
         """A fresh sampler."""
 
     @property
+    def front_resources(self) -> tuple[str, ...]:
+        """Those of the options."""
+        return self.options.resources
+
+    @property
     def evaluations(self) -> int:
         """In forwards of one sequence at most, a backward counted as two."""
         allocations = 1 + self.options.trials + self.options.polish

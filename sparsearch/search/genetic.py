@@ -84,6 +84,11 @@ class Genetic(Searcher):
         """The algorithm of pymoo, to be set up, with the parts of `genetic_operators.parts`."""
 
     @property
+    def front_resources(self) -> tuple[str, ...]:
+        """Those of the options."""
+        return self.options.resources
+
+    @property
     def evaluations(self) -> int:
         """Sequences that it will evaluate at most, over all allocations."""
         options, most = self.options, self.problem.sequences
@@ -121,7 +126,10 @@ class Genetic(Searcher):
             self.progress = Progress(generation, total, min(seen, key=lambda each: seen[each]))
 
     def first_generation(self) -> IntArray:
-        """The start, uniform allocations ever sparser, and random neighbours of both, `[population, sites]`."""
+        """The start, uniform allocations ever sparser, and random neighbours of both, `[population, sites]`.
+
+        The sparsest allocation is always there: its objective is the reference point of the hypervolume.
+        """
         space, limits = self.problem.space, self.problem.limits
         least, most = uniform_sparsity(space, limits), float(np.nanmax(space.sparsities))
         starts = [self.problem.first()]
@@ -129,7 +137,9 @@ class Genetic(Searcher):
             project(space, limits, sparsity + ripple(len(space)))
             for sparsity in np.linspace(least, max(least, most), STARTS)
         ]
-        levels = np.array([start.levels for start in dict.fromkeys(starts)], dtype=np.int64)[: self.options.population]
+        levels = np.array([start.levels for start in dict.fromkeys(starts)], dtype=np.int64)
+        kept = np.linspace(0, len(levels) - 1, min(len(levels), self.options.population)).round().astype(np.int64)
+        levels = levels[kept]
         parents = levels[np.arange(self.options.population - len(levels)) % len(levels)]
         steps = self.rng.integers(-1, 1, size=parents.shape, endpoint=True)
         return np.concatenate([levels, self.repaired(np.clip(parents + steps, 0, space.counts - 1))])

@@ -1,4 +1,4 @@
-"""A job with a multi-objective searcher: the profiles of its front, and what may be asked for by name."""
+"""A job with a multi-objective searcher: the profiles of its front, what may be asked for by name, and its record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from pymoo.indicators.hv import HV
 from tiny_jobs import mapping
 
 from sparsearch.cli.main import run
@@ -14,7 +15,9 @@ from sparsearch.errors import ConfigError
 from sparsearch.export.optuna_study import export_study
 from sparsearch.export.run import chosen_profile, open_run
 from sparsearch.job.folder import RunFolder
-from sparsearch.job.job import FRONT_POINTS, Job
+from sparsearch.job.front import FRONT_POINTS, hypervolume_curve, read_front
+from sparsearch.job.job import Job
+from sparsearch.job.journal import Journal
 from sparsearch.search.front import nondominated
 from sparsearch.space import Profile
 
@@ -129,3 +132,39 @@ def test_a_resource_that_the_model_does_not_have_is_refused_before_any_work(tmp_
     with pytest.raises(ConfigError, match=r"searcher\.resources: 'joules' is no resource.*params"):
         job.search()
     assert not job.folder.path.exists()
+
+
+@pytest.fixture
+def record(searched):
+    with Journal.read(searched.folder.journal) as journal:
+        return read_front(journal)
+
+
+def test_the_record_has_what_the_generations_evaluated_and_nothing_else(searched, record):
+    space = searched.prepared.space
+    assert record.resources == ("bytes",) and record.sequences == SEARCHER["sequences"]
+    assert record.objective == {"name": "KL", "unit": "nats/token"}
+    # Neither the second look at the front, nor the allocators that the comparison has evaluated.
+    assert len(set(record.allocations)) == len(record.allocations) <= SEARCHER["generations"] * SEARCHER["population"]
+    assert all(searched.prepared.limits.met(each) for each in record.allocations)
+    assert record.spent[:, 0].tolist() == [space.cost("bytes", each) for each in record.allocations]
+    assert record.dense.tolist() == [space.cost("bytes", space.dense())]
+    assert record.sparsest.tolist() == [space.cost("bytes", space.sparsest())]
+    assert record.tokens[-1] == len(record.allocations) * record.sequences * searched.prepared.panels.search.length
+    assert record.worst == record.values[record.allocations.index(space.sparsest())]
+
+
+def test_the_hypervolume_grows_to_that_of_all_that_was_evaluated(record):
+    curve = hypervolume_curve(record)
+    tokens, volumes = zip(*curve, strict=True)
+    assert list(tokens) == sorted(set(tokens)) and list(volumes) == sorted(volumes)
+    assert tokens[0] == record.tokens[0] and tokens[-1] == record.tokens[-1]
+    corner = np.array([record.worst, record.dense[0]])
+    box = record.worst * (record.dense[0] - record.sparsest[0])
+    points = np.column_stack([record.values, record.spent])
+    assert volumes[-1] == pytest.approx(float(HV(ref_point=corner)(points)) / box)
+
+
+def test_a_run_without_a_front_has_no_record(tmp_path):
+    with Journal.create_or_open(tmp_path / "journal.sqlite") as journal:
+        assert read_front(journal) is None

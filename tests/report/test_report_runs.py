@@ -10,7 +10,7 @@ from sparsearch.evaluation.intervals import paired_difference
 from sparsearch.job.config import load_config
 from sparsearch.job.job import Job
 from sparsearch.job.journal import Journal
-from sparsearch.report.runs import compare_runs, read_finished_run, runs_cells
+from sparsearch.report.runs import compare_runs, read_finished_run, repeats_cells, runs_cells
 from sparsearch.seeds import spawn
 from sparsearch.space import Profile
 
@@ -114,6 +114,44 @@ def test_runs_of_older_versions_are_shown_without_differences(run, tmp_path):
         f"{copy}: no paired differences, as the run was finished by an older version; "
         "run sparsearch search on its config.yaml again",
     )
+
+
+def repeated(run, folder, seed, factor):
+    """A copy of a run as if another seed had found something `factor` times as bad."""
+    shutil.copytree(run, folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("\nseed: 0\n", f"\nseed: {seed}\n"))
+    with Journal.create_or_open(folder / "journal.sqlite") as journal:
+        comparison = journal.fact("comparison")
+        row = comparison["rows"][-1]
+        row["objective"] = {key: factor * value for key, value in row["objective"].items()}
+        row["forward_tokens"] *= factor
+        journal.set_fact("comparison", comparison)
+    return folder
+
+
+def test_runs_that_differ_in_their_seeds_alone_are_summed_up(run, tmp_path):
+    copies = [repeated(run, tmp_path / f"seed {seed}", seed, factor) for seed, factor in ((1, 3.0), (2, 1.5))]
+    found = compare_runs([run, *copies, run])
+    (repeats,) = found.repeats
+    assert [each.seed for each in repeats.runs] == [0, 1, 2]
+    own = read_finished_run(run).row
+    assert repeats.row.objective.mean == pytest.approx(1.5 * own.objective.mean)
+    assert repeats.row.objective.high == pytest.approx(1.5 * own.objective.high)
+    assert repeats.row.forward_tokens == pytest.approx(1.5 * own.forward_tokens)
+    assert repeats.range == pytest.approx((own.objective.mean, 3 * own.objective.mean))
+    heading, ((searcher, budget, seeds, *_, tokens),) = repeats_cells(found.repeats)
+    assert heading[:3] == ("searcher", "budget", "seeds") and heading[4] == "range of seeds"
+    assert (searcher, budget, seeds) == ("evopress", "sparsity 0.5", "3") and tokens != "–"
+    content = json.loads(json.dumps(found.to_dict()))
+    assert content["over_seeds"][0]["seeds"] == [0, 1, 2] and content["runs"][1]["seed"] == 1
+
+
+def test_runs_of_other_settings_are_not_summed_up(run, tmp_path):
+    copy = repeated(run, tmp_path / "copy", 1, 2.0)
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("generations: 3", "generations: 4"))
+    assert compare_runs([run, copy]).repeats == compare_runs([run, run]).repeats == ()
 
 
 def test_one_run_alone_and_unfinished_ones(run, tmp_path):

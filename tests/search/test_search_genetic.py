@@ -59,6 +59,17 @@ def test_front_is_sound(name):
 
 
 @every
+@pytest.mark.parametrize("population", [2, 5, 9, 40])
+def test_the_first_generation_has_the_start_and_the_sparsest_allocation(name, population):
+    synthetic = quadratic_problem(blocks=1)
+    searcher = make_searcher(name, {"population": population}, synthetic.problem, 0)
+    levels = searcher.first_generation()
+    assert levels.shape == (population, len(synthetic.problem.space))
+    assert levels[0].tolist() == list(synthetic.problem.first().levels)
+    assert list(synthetic.problem.space.sparsest().levels) in levels.tolist()
+
+
+@every
 def test_resumed_front_is_equal(name):
     synthetic = quadratic_problem(blocks=1, noise=0.3)
     options = {"generations": 5, "population": 10}
