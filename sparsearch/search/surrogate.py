@@ -28,7 +28,7 @@ class Sample:
 
 
 class Surrogate:
-    """Predicts what a move of each site would change, from all samples so far, the older the less.
+    """Predicts what a move of each site would change, from all samples so far; they fade as sites move.
 
     At allocation z a move of site u to level l is predicted to change the objective by
 
@@ -41,7 +41,8 @@ class Surrogate:
     curvature along its own move, `mean_s V[s, u, z_u] V[s, u, l]`.
 
     Args:
-        fading: factor on a sample's weight for every later one that was taken elsewhere.
+        fading: factor on a sample's weight by the time that every site has moved; a move of a share s of them
+            costs the power s of it.
     """
 
     def __init__(self, fading: float) -> None:
@@ -52,8 +53,9 @@ class Surrogate:
         """Takes in what was measured at `allocation`, one draw a sequence."""
         assert found.gradient is not None and found.features is not None
         here = allocation.array
-        if self._samples and (self._samples[-1].levels != here).any():
-            faded = (replace(sample, weight=sample.weight * self._fading) for sample in self._samples)
+        if self._samples:
+            factor = self._fading ** float((self._samples[-1].levels != here).mean())
+            faded = (replace(sample, weight=sample.weight * factor) for sample in self._samples)
             self._samples = [sample for sample in faded if sample.weight >= 1]
         self._samples.append(Sample(here, found.gradient, found.features, float(len(found.gradient))))
 

@@ -3,6 +3,7 @@ import pytest
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import Evaluate, Sense, check_searcher, make_searcher
+from sparsearch.search.quadratic import _promising
 from sparsearch.search.surrogate import Surrogate, fisher_costs, weighted_mean, within
 from sparsearch.space import Allocation
 from sparsearch.space.repair import cheapest, uniform
@@ -110,7 +111,8 @@ def test_it_comes_near_the_optimum_with_far_fewer_forwards_than_evopress(interac
     quadratic = drive(make_searcher("quadratic", {"start": 32, "most": 32}, synthetic.problem, 0), synthetic)
     options = {"generations": 60, "offspring": 16, "survivors": [4, 1], "tokens": [256, 2048]}
     evopress = drive(make_searcher("evopress", options, synthetic.problem, 0), synthetic)
-    assert synthetic.mean(quadratic.best) <= synthetic.mean(evopress.best)
+    # It stops where a round gains under 0.2 %.
+    assert synthetic.mean(quadratic.best) <= synthetic.mean(evopress.best) * 1.004
     forwards = [sum(request.forwards for request in run.requests) for run in (quadratic, evopress)]
     assert forwards[0] < forwards[1] / 2
 
@@ -138,12 +140,34 @@ def test_proposals_are_compared_on_one_set_of_sequences_with_the_current_allocat
 def test_sensitivities_and_comparisons_never_share_sequences():
     synthetic = quadratic_problem(sequences=32, noise=0.3)
     run = drive(make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0), synthetic)
-    sensed = ()
+    sensed, compared = (), ()
     for request in run.requests[1:]:
         if isinstance(request, Evaluate):
-            assert not set(request.sequences) & set(sensed) and len(request.sequences) == len(sensed)
+            assert not set(request.sequences) & {*sensed, *compared}
+            compared += request.sequences
+            assert len(compared) in (len(sensed) // 2, len(sensed))
         else:
-            sensed = request.sequences
+            sensed, compared = request.sequences, ()
+
+
+def test_the_better_half_below_the_current_one_goes_on():
+    values = np.array([[1.0, 3.0], [2.5, 2.5], [0.5, 2.5], [1.0, 2.0], [1.9, 1.9], [np.nan, 0.0]])
+    assert _promising(values) == [1, 2, 3]  # means 1.5, 1.5 and 1.9 against 2
+    assert _promising(values[:3]) == [1]
+    assert _promising(values[[0, 1, 5]]) == []
+
+
+def test_a_gain_below_the_tolerance_is_taken_and_counts_as_none():
+    synthetic = quadratic_problem(sequences=64, noise=0.3)
+    options = {"start": 4, "sequences": 16, "most": 16}
+    runs = [
+        drive(make_searcher("quadratic", options | {"tolerance": share}, synthetic.problem, 0), synthetic)
+        for share in (0.0, 1.0)
+    ]
+    rounds = [sum(isinstance(request, Sense) for request in run.requests) - 1 for run in runs]
+    assert rounds[0] > rounds[1] == 2
+    started = runs[1].requests[1].allocation
+    assert all(synthetic.mean(run.best) < synthetic.mean(started) for run in runs)
 
 
 def test_it_says_why_it_stopped():
@@ -154,7 +178,9 @@ def test_it_says_why_it_stopped():
     assert "16 sequences" in searcher.outcome
 
 
-@pytest.mark.parametrize("options", [{"start": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}])
+@pytest.mark.parametrize(
+    "options", [{"start": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}, {"tolerance": 2}]
+)
 def test_bad_options_are_refused(options):
     with pytest.raises(ConfigError, match=rf"searcher\.{next(iter(options))}"):
         check_searcher("quadratic", options)
