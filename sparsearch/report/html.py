@@ -12,6 +12,7 @@ from sparsearch.report.data import ReportData
 from sparsearch.report.plots import allocation_svg, comparison_svg, curve_svg
 from sparsearch.report.table import comparison_cells
 from sparsearch.report.text import format_interval, headline
+from sparsearch.space import show_amount
 
 
 def render(data: ReportData) -> str:
@@ -59,17 +60,13 @@ def _resources(data: ReportData) -> list[tuple[str, str, str, str]]:
     return [
         (
             name,
-            _amount(amount["dense"]),
-            _amount(amount["profile"]),
+            show_amount(name, amount["dense"]),
+            show_amount(name, amount["profile"]),
             f"{amount['profile'] / amount['dense']:.3f}",
         )
         for name, amount in sorted(amounts.items())
         if amount["dense"]
     ]
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _sites(data: ReportData) -> list[tuple[Any, ...]]:
