@@ -29,6 +29,12 @@ from sparsearch.space.space import FloatArray, SearchSpace, pad_rows
 LEAST_SCALE = 0.01
 """Of the scalar, where a noisy calibration says that sparser models are slower."""
 
+LEAST_NOISE = 1e-6
+"""Spread of a run where its rounds were all alike."""
+
+PRIOR = 0.5
+"""How far the scalar is from 1 where nothing is known."""
+
 Shape = tuple[int, int]
 
 
@@ -195,17 +201,20 @@ def latency(space: SearchSpace, table: Table, tokens: int, storage: str, runs: M
 def calibrated(runs: ModelRuns, chooser: Chooser) -> tuple[float, float]:
     """The scalar, and the largest relative error with it on the runs that it was fitted to.
 
-    Least squares of the relative errors, closed form. Predictions are `D + s * delta`, delta what the table says
-    that the products of all linears take more at a run's level than at level 0.
+    Predictions are `D + s * delta`, delta what the table says that the products of all linears take more at a run's
+    level than at level 0. Least squares of the relative errors in units of the runs' spread, and of the scalar's
+    distance from 1 in units of `PRIOR`, closed form: where sparsity changes a small model by less than the noise,
+    noise alone would decide.
     """
     measured = runs.of(chooser.tokens)
-    dense = measured.pop(DENSE_LABEL).seconds
+    dense = measured.pop(DENSE_LABEL)
     seconds = np.array([run.seconds for run in measured.values()])
+    noise = np.array([max(run.spread, dense.spread, LEAST_NOISE) for run in measured.values()])
     delta = np.array([_difference(runs, chooser, parse_level(label)) for label in measured])
-    slopes, targets = delta / seconds, 1 - dense / seconds
-    steep = float(slopes @ slopes)
-    scale = max(float(slopes @ targets) / steep, LEAST_SCALE) if steep > 0 else 1.0
-    return scale, float(np.abs((dense + scale * delta) / seconds - 1).max())
+    slopes, targets = delta / seconds / noise, (1 - dense.seconds / seconds) / noise
+    scale = float(slopes @ targets + PRIOR**-2) / float(slopes @ slopes + PRIOR**-2)
+    scale = max(scale, LEAST_SCALE)
+    return scale, float(np.abs((dense.seconds + scale * delta) / seconds - 1).max())
 
 
 def with_latency(space: SearchSpace, found: Latency, itemsize: int) -> SearchSpace:

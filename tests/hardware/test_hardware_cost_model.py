@@ -95,6 +95,14 @@ def test_the_scalar_has_the_least_squared_relative_errors(model):
     assert loss(scale) <= min(loss(scale * (1 - 1e-3)), loss(scale * (1 + 1e-3)))
 
 
+def test_noise_that_hides_what_sparsity_changes_leaves_the_scalar_near_one(model):
+    table = table_for(model, (0.06, -0.04, 0.02))
+    runs, chooser = table.runs_of(architecture(model)), Chooser(table, 1, rivals("cpu", "float32"))
+    loud = dataclasses.replace(runs, runs=tuple(dataclasses.replace(run, spread=50.0) for run in runs.runs))
+    assert calibrated(loud, chooser)[0] == pytest.approx(1, abs=1e-3)
+    assert calibrated(runs, chooser)[0] < 0.95
+
+
 def test_sparser_models_that_seem_slower_leave_a_scalar_above_zero(model):
     _, found = predict(model, table_for(model, (0.5, 1.0, 2.0)), 1)
     assert 0 < found.scale < 0.1 and found.error > 0.3
