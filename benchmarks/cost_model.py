@@ -25,7 +25,7 @@ from sparsearch.hardware.cost_model import latency, with_latency
 from sparsearch.hardware.model_runs import architecture
 from sparsearch.space import Allocation, SearchSpace
 
-TOKENS, QUICK_TOKENS = (1, 16, 256), (1, 16)
+TOKENS, QUICK_TOKENS = (1, 16, 256), (1,)
 ALLOCATIONS, QUICK_ALLOCATIONS = 24, 3
 MEDIAN, WORST, RANK = 0.05, 0.10, 0.95
 """Relative errors at most, and the rank correlation at least."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -16,19 +17,22 @@ from sparsearch.hardware.fingerprint import machine_fingerprint
 from sparsearch.hardware.kernels import Packed, StoredBackend
 from sparsearch.hardware.measure import measure, open_table
 from sparsearch.hardware.measure_model import ModelPlan, Packer, measure_model, timed_variants
-from sparsearch.hardware.model_plan import LIMIT, QUICK_LIMIT, model_plan
+from sparsearch.hardware.model_plan import LIMIT, model_plan
 from sparsearch.hardware.table import Table
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.runtime.linear import Form, PackedLinear
-from sparsearch.space import Allocation, SearchSpace
+from sparsearch.space import Allocation, SearchSpace, level_grid
 
 NO_LIMIT = 1e9
+QUICK_LEVELS = (0.5, 0.95)
 
 
 def measured(path: Path, tokens: Sequence[int], quick: bool) -> tuple[ModelPlan, Table]:
     """The embedded model and its table, measured into `path`, or what is missing there."""
     model, plan = model_plan(None, tokens=tuple(tokens), quick=quick)
-    whole = ModelPlan(model, plan, wrap, QUICK_LIMIT if quick else LIMIT)
+    if quick:
+        plan = replace(plan, levels=level_grid(list(QUICK_LEVELS)), rounds=2, sample=0.0)
+    whole = ModelPlan(model, plan, wrap, 0.0 if quick else LIMIT)
     table = open_table(path, machine_fingerprint("cpu", torch.get_num_threads(), plan.dtype_name), plan.rounds)
     table = measure(plan, table, path, progress=lambda done, total: say(f"measure: {done} of {total} shapes"))
     return whole, measure_model(whole, table, path, time.perf_counter)

@@ -180,7 +180,7 @@ def identity(config: JobConfig) -> dict[str, Any]:
     sparsity = {} if bounds.sparsity is None else {"sparsity": bounds.sparsity}
     machine: dict[str, Any] = {}
     if config.hardware is not None:
-        machine = {"hardware": config.hardware.digest, "tokens": config.tokens}
+        machine = {"hardware_content": config.hardware.digest, "tokens": config.tokens}
     return result | {"budget": relative | absolute | sparsity | machine}
 
 

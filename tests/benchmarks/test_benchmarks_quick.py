@@ -17,11 +17,11 @@ NAMES = (
     "cost_model",
     "disk_bytes",
     "inner_problem",
-    "latency_aware",
     pytest.param("kernels", marks=pytest.mark.skipif(native.unavailable() is not None, reason="no native library")),
     "switch_cost",
     pytest.param("build_memory", marks=pytest.mark.slow),
     pytest.param("end_to_end", marks=pytest.mark.slow),
+    pytest.param("latency_aware", marks=pytest.mark.slow),
 )
 
 

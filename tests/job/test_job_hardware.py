@@ -136,7 +136,7 @@ def test_the_dumped_config_is_the_same_job_and_knows_the_content(config, tmp_pat
     job = config(latency="0.9x", tokens=16)
     (tmp_path / "again.yaml").write_text(dump_config(job))
     assert load_config(tmp_path / "again.yaml") == job
-    assert identity(job)["budget"] == {"latency": "0.9x", "hardware": job.hardware.digest, "tokens": 16}
+    assert identity(job)["budget"] == {"latency": "0.9x", "hardware_content": job.hardware.digest, "tokens": 16}
     moved = measured.rename(tmp_path / "moved.json")
     assert identity(config(latency="0.9x", tokens=16, hardware=str(moved))) == identity(job)
     assert identity(config(latency="0.9x", hardware=str(moved))) != identity(job)
@@ -159,7 +159,7 @@ def test_a_run_keeps_its_times_and_refuses_others(tmp_path, tiny_llama_folder, m
 
     other = dataclasses.replace(table_for(load_model(str(tiny_llama_folder))), rounds=99)
     write_table(measured, other)
-    with pytest.raises(ConflictError, match=r"belongs to another job.*\n.*budget\.hardware: "):
+    with pytest.raises(ConflictError, match=r"belongs to another job.*\n.*budget\.hardware_content: "):
         Job.load(path).search()
 
     # The run folder alone is enough: its config names the content, its copy holds it.
