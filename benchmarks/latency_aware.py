@@ -4,7 +4,8 @@ The embedded model, one thread, a table that is measured first. On one and the s
 same Fisher costs the exact knapsack is solved under a bound on the latency, 40 % of the way from the fastest
 allocation to dense, and under a bound on the parameters: the loosest whose answer is predicted to be no slower,
 or the tightest where all are slower. Both are then run on the runtime's modules in turning order, and compared on
-held-out text, sequence by sequence. Seeds draw other text. Target: the KL of the first is no higher, in the median over seeds, at each token count.
+held-out text, sequence by sequence. Seeds draw other text. Target: the KL of the first is no higher, in the median
+over seeds, at each token count.
 """
 
 from __future__ import annotations

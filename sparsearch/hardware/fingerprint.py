@@ -34,10 +34,11 @@ def machine_fingerprint(device: str, threads: int, dtype: str) -> dict[str, str 
 
 def other_machine(fingerprint: Mapping[str, str | int]) -> list[str]:
     """How the machine of `fingerprint` differs from this one, as `differences`; the threads are the table's own."""
-    device, threads, dtype = (fingerprint.get(name) for name in ("device", "threads", "dtype"))
+    device, dtype = str(fingerprint.get("device")), str(fingerprint.get("dtype"))
     if device == "cuda" and not torch.cuda.is_available():
         return [f"accelerator is {fingerprint.get('accelerator')!r} there and there is none here"]
-    return differences(fingerprint, machine_fingerprint(str(device), int(threads or 0), str(dtype)))
+    own = {"threads": fingerprint.get("threads", 0)}
+    return differences(fingerprint, machine_fingerprint(device, 0, dtype) | own)
 
 
 def differences(there: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:

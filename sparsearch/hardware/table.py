@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.files import read_json, write_json
 from sparsearch.hardware.cells import Cell
@@ -92,6 +94,7 @@ def read_table(path: Path) -> Table:
     try:
         cells = tuple(_cell(row) for row in found["cells"])
         fingerprint = {str(key): _plain(value) for key, value in found["fingerprint"].items()}
+        _check_type(fingerprint["dtype"])
         return Table(fingerprint, found["rounds"], cells, tuple(_model(row) for row in found["models"]))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise ResourceError(f"{path} is damaged ({type(error).__name__}: {error}); {AGAIN}") from error
@@ -129,11 +132,17 @@ def _model(row: Mapping[str, Any]) -> ModelRuns:
     model = ModelRuns(**{**row, "linears": linears, "runs": runs})
     if not all(isinstance(text, str) for text in (model.architecture, model.name, model.storage)):
         raise ValueError("a model's architecture, name or storage is no text")
+    _check_type(model.storage)
     for run in runs:
         if not (_numbers(run.seconds, run.spread) and run.seconds > 0 and isinstance(run.tokens, int)):
             raise ValueError(f"a run of {model.name!r} has a time or token count that is none")
         parse_level(run.label)
     return model
+
+
+def _check_type(name: object) -> None:
+    if not isinstance(getattr(torch, str(name), None), torch.dtype):
+        raise ValueError(f"{name!r} is no type of torch's")
 
 
 def _rows(runs: ModelRuns) -> list[dict[str, Any]]:

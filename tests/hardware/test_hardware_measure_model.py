@@ -145,13 +145,15 @@ def test_the_file_is_plain_data(tiny_model, clock, tmp_path):
     assert model["linears"]["model.layers.0.mlp.up_proj"] == [48, 32]
 
 
-@pytest.mark.parametrize(("field", "value"), [("seconds", 0), ("label", "much"), ("tokens", "1"), ("more", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("seconds", 0), ("label", "much"), ("tokens", "1"), ("more", 1), ("storage", "load")]
+)
 def test_a_damaged_run_is_refused(tiny_model, clock, tmp_path, field, value):
     path = tmp_path / "m.json"
     plan, table = planned(tiny_model("llama"), (1,))
     measure_model(plan, table, path, clock)
     data = json.loads(path.read_text())
-    data["models"][0]["runs"][0][field] = value
+    (data["models"][0] if field == "storage" else data["models"][0]["runs"][0])[field] = value
     path.write_text(json.dumps(data))
     with pytest.raises(ResourceError, match=r"m\.json is damaged"):
         read_table(path)

@@ -101,6 +101,14 @@ def test_a_damaged_file_is_refused(tmp_path, field, value):
         read_table(tmp_path / "m.json")
 
 
+@pytest.mark.parametrize("dtype", ["load", 32])
+def test_a_type_that_is_none_is_damage(tmp_path, dtype):
+    data = table().to_dict() | {"fingerprint": {"dtype": dtype}}
+    (tmp_path / "m.json").write_text(json.dumps(data))
+    with pytest.raises(ResourceError, match=f"is damaged .*{dtype}"):
+        read_table(tmp_path / "m.json")
+
+
 def test_another_schema_is_refused(tmp_path):
     (tmp_path / "m.json").write_text("[]")
     with pytest.raises(ResourceError, match="schema None; this version reads 2"):
