@@ -29,7 +29,7 @@ ALLOWED = {
     "export": BASE | {"runtime", "hardware", "report", "job", "supernet", "space", "model"},
     "testing": BASE | {"search", "space", "model.site"},
     "api": BASE | {"runtime", "job", "supernet", "pruning", "space", "model"},
-    "cli": BASE | {"api", "report", "export", "job", "hardware", "search", "pruning", "reference"},
+    "cli": BASE | {"api", "report", "export", "job", "runtime", "hardware", "search", "pruning", "reference"},
     "__main__": {"cli"},
 }
 TORCH_FREE = ("space", "search", "testing")

@@ -25,6 +25,9 @@ Overrides = Annotated[
 ]
 RunDir = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run folder, in place of run.dir.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse measured times of another machine, and those that may be wrong.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
@@ -67,33 +70,42 @@ def validate(job: JobFile, override: Overrides = None, run: RunDir = None) -> No
     print(f"{job}: valid; run folder {config.run.dir}")
 
 
-def plan(job: JobFile, override: Overrides = None, run: RunDir = None, as_json: Json = False) -> None:
+def plan(
+    job: JobFile, override: Overrides = None, run: RunDir = None, as_json: Json = False, strict: Strict = False
+) -> None:
     """Show what a job will do and cost, and write nothing."""
     from sparsearch.cli.plan_text import plan_lines
     from sparsearch.job.job import Job
 
-    made = Job(_config(job, override, run)).plan()
+    made = Job(_config(job, override, run), strict=strict).plan()
     if as_json:
         print_json(made.to_dict())
     else:
         print("\n".join(plan_lines(made)))
 
 
-def build(job: JobFile, override: Overrides = None, run: RunDir = None, quiet: Quiet = False) -> None:
+def build(
+    job: JobFile, override: Overrides = None, run: RunDir = None, quiet: Quiet = False, strict: Strict = False
+) -> None:
     """Build the supernet, or what is missing of it."""
     with progress_listener(quiet) as listener:
-        supernet = _job(job, override, run, listener).build()
+        supernet = _job(job, override, run, listener, strict).build()
     print(f"supernet of {len(supernet.space)} sites, {supernet.bytes / 2**20:.1f} MiB: {supernet.folder}")
 
 
 def search(
-    job: JobFile, override: Overrides = None, run: RunDir = None, as_json: Json = False, quiet: Quiet = False
+    job: JobFile,
+    override: Overrides = None,
+    run: RunDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    strict: Strict = False,
 ) -> None:
     """Search an allocation; the same command again resumes."""
     from sparsearch.report.run import write_report
 
     with progress_listener(quiet) as listener:
-        made = _job(job, override, run, listener)
+        made = _job(job, override, run, listener, strict)
         profile = made.search()
     page = write_report(made.folder.path)
     if as_json:
@@ -109,6 +121,7 @@ def run(
     run: RunDir = None,
     out: Annotated[Path | None, typer.Option(help="Where to export; left out: RUN/export.")] = None,
     quiet: Quiet = False,
+    strict: Strict = False,
 ) -> None:
     """Plan, build, search, report, export and verify; the same command again resumes."""
     from sparsearch.cli.plan_text import plan_lines
@@ -117,7 +130,7 @@ def run(
     from sparsearch.report.run import write_report
 
     with progress_listener(quiet) as listener:
-        made = _job(job, override, run, listener)
+        made = _job(job, override, run, listener, strict)
         target = out or made.folder.path / "export"
         check_target(made, target)
         for line in plan_lines(made.plan()):
@@ -143,10 +156,10 @@ def _config(job: str, override: list[str] | None, run: Path | None) -> JobConfig
     return load_config(reference_job() if job == "reference" else job, overrides)
 
 
-def _job(job: str, override: list[str] | None, run: Path | None, listener: Listener) -> Job:
+def _job(job: str, override: list[str] | None, run: Path | None, listener: Listener, strict: bool) -> Job:
     from sparsearch.job.job import Job
 
-    return Job(_config(job, override, run), listener)
+    return Job(_config(job, override, run), listener, strict)
 
 
 def _print_result(run_dir: Path) -> None:

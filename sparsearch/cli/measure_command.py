@@ -12,7 +12,11 @@ import typer
 from sparsearch.cli.console import print_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparsearch.hardware.kernels import Packed, StoredBackend
     from sparsearch.hardware.measure import Plan
+    from sparsearch.hardware.measure_model import ModelPlan
     from sparsearch.hardware.table import Table
 
 MILLI = 1e3
@@ -38,32 +42,49 @@ def measure(
     quick: Annotated[bool, typer.Option("--quick", help="A first look: fewer levels, rounds and tokens.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time the kernels on the shapes of a model's sites."""
+    """Time the kernels on the shapes of a model's sites, and the whole model on them."""
     import torch
 
     from sparsearch.hardware.fingerprint import machine_fingerprint
-    from sparsearch.hardware.measure import left_to_measure, open_table, pinned_threads
+    from sparsearch.hardware.measure import device_clock, left_to_measure, open_table, pinned_threads
     from sparsearch.hardware.measure import measure as run
-    from sparsearch.hardware.model_plan import check_request, model_plan
+    from sparsearch.hardware.measure_model import ModelPlan, measure_model
+    from sparsearch.hardware.model_plan import LIMIT, QUICK_LIMIT, check_request, model_plan
+    from sparsearch.runtime.linear import Form, PackedLinear
 
     count = torch.get_num_threads() if threads is None else threads
     check_request(device, count, tuple(tokens or ()))
-    plan = model_plan(model, device=device, tokens=tuple(tokens or ()), quick=quick)
+
+    def packed_linear(backend: StoredBackend, packed: Packed, bias: Tensor | None) -> PackedLinear:
+        return PackedLinear([Form(backend, packed)], bias, plan.dtype)
+
+    loaded, plan = model_plan(model, device=device, tokens=tuple(tokens or ()), quick=quick)
+    whole = ModelPlan(loaded, plan, packed_linear, QUICK_LIMIT if quick else LIMIT)
     with pinned_threads(count):
         table = open_table(out, machine_fingerprint(device, count, plan.dtype_name), plan.rounds)
         _say(plan_line(plan, left_to_measure(plan, table)))
+        _say(model_line(whole, table))
         if busy := busy_warning(os.getloadavg()[0], os.cpu_count() or 1):
             _say(busy)
         table = run(plan, table, out, progress=lambda done, total: _say(f"measure: {done} of {total} shapes"))
+        if device == "cpu":
+            clock = device_clock(device)
+            table = measure_model(whole, table, out, clock, lambda done, total: _say(f"model: {done} of {total} runs"))
     if as_json:
         print_json({"out": str(out), "fingerprint": dict(table.fingerprint), "cells": len(table.cells)}
-                   | {"noisy": _noisy(table), "fastest": fastest(table)})  # fmt: skip
+                   | {"noisy": _noisy(table), "fastest": fastest(table), "models": predictions(table)})  # fmt: skip
         return
     for row in fastest(table):
         print(
             f"{row['shape'][0]} x {row['shape'][1]}, {row['tokens']} tokens, {row['level']}: {row['backend']} "
             f"{MILLI * row['seconds']:.4f} ms, {1 / row['ratio']:.2f} times as fast as dense"
             f"{' (noisy)' if row['noisy'] else ''}"
+        )
+    for row in predictions(table):
+        times = ", ".join(f"{label} {MILLI * seconds:.4g} ms" for label, seconds in row["seconds"].items())
+        print(
+            f"{row['model']}, {row['tokens']} tokens: {times}; predicted to within {row['error']:.1%} "
+            f"(scale {row['scale']:.3f})"
         )
     print(f"wrote {out}: {len(table.cells)} cells; {_noisy(table)} noisy (spread or drift above 10 %)")
 
@@ -76,6 +97,32 @@ def plan_line(plan: Plan, shapes: list[tuple[int, int]]) -> str:
         f"{', '.join(map(str, plan.tokens))}, {len(plan.levels)} levels), {plan.rounds} rounds, "
         f"about {seconds:.0f} s or more"
     )
+
+
+def model_line(whole: ModelPlan, table: Table) -> str:
+    """Which times of the whole model will be taken, or why none."""
+    if whole.plan.device != "cpu":
+        return "model: the runtime works on a CPU, so that only products are measured here"
+    if not whole.tokens:
+        return "model: it takes no token ids, so that only products are measured"
+    return (
+        f"model: {len(whole.left(table))} of {len(whole.tokens)} token counts left, {len(whole.levels)} models each, "
+        f"about {whole.limit:.0f} s each at most"
+    )
+
+
+def predictions(table: Table) -> list[dict[str, Any]]:
+    """Every model and token count: the measured times, and how well the table predicts them."""
+    from sparsearch.hardware.cost_model import Chooser, calibrated, rivals
+
+    found = []
+    for runs in table.models:
+        among = rivals(str(table.fingerprint["device"]), runs.storage)
+        for tokens in runs.tokens:
+            scale, error = calibrated(runs, Chooser(table, tokens, among))
+            seconds = {label: run.seconds for label, run in runs.of(tokens).items()}
+            found.append({"model": runs.name, "tokens": tokens, "seconds": seconds, "scale": scale, "error": error})
+    return found
 
 
 def busy_warning(load: float, cores: int) -> str | None:

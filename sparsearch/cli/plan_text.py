@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sparsearch.job.plan import Plan
 
+MILLI = 1e3
+
 
 def plan_lines(plan: Plan) -> list[str]:
     """A few aligned lines."""
@@ -16,12 +18,19 @@ def plan_lines(plan: Plan) -> list[str]:
         f"model     {plan.model}: {plan.parameters:,} parameters, {plan.blocks} blocks",
         f"space     {plan.sites} sites of {plan.prunable:,} weights, {plan.levels} levels",
         f"budget    {budget}",
-        *(f"          {name}: {low:.6g} to {high:.6g} reachable" for name, (low, high) in plan.reachable.items()),
+        *(f"          {name}: {_range(name, *ends)} reachable" for name, ends in plan.reachable.items()),
+        *([] if plan.hardware is None else [f"hardware  {plan.hardware}"]),
         f"supernet  {plan.supernet}: {ready}; {plan.calibration_tokens:,} calibration tokens",
         f"search    {plan.searcher}: {tokens}; then {plan.heldout_tokens:,} held-out tokens per allocation",
         f"run       {plan.run_dir}",
     ]
     return [*lines, *(f"warning   {warning}" for warning in plan.warnings)]
+
+
+def _range(resource: str, low: float, high: float) -> str:
+    if resource == "latency":
+        return f"{MILLI * low:.6g} to {MILLI * high:.6g} ms"
+    return f"{low:.6g} to {high:.6g}"
 
 
 def _size(size: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,7 @@ def best_seconds(
     *,
     dtype: str = "float32",
     label: str = "",
+    among: Collection[str] | None = None,
 ) -> tuple[float, str]:
     """Time in seconds and name of the fastest backend, linear in density between that backend's own cells.
 
@@ -70,13 +71,18 @@ def best_seconds(
     level count for that level (`label`) alone, and not for others of the same density. Dense costs its smallest
     measured time at every density. Ties go to the first name.
 
+    Args:
+        among: names of the backends that compete; None for all.
+
     Raises:
         ConfigError: no backend was measured there.
     """
     points: dict[str, list[tuple[float, float]]] = {}
     found = []
     for cell in cells:
-        if (cell.shape, cell.tokens, cell.dtype) != (shape, tokens, dtype):
+        if (cell.shape, cell.tokens, cell.dtype) != (shape, tokens, dtype) or not (
+            among is None or cell.backend in among
+        ):
             continue
         if ":" not in cell.label:
             points.setdefault(cell.backend, []).append((cell.density, cell.seconds))
@@ -94,3 +100,20 @@ def best_seconds(
             "measure it, nothing is extrapolated"
         )
     return min(found)
+
+
+def stored_bytes(
+    cells: Iterable[Cell], backend: str, shape: tuple[int, int], density: float, *, label: str = ""
+) -> float:
+    """Size of a weight as `backend` packs it, linear in density between its cells.
+
+    Args:
+        cells: with some of the backend at this shape; their token counts do not matter.
+        label: of the level; the cells of an N:M level count for that level alone.
+    """
+    own = [cell for cell in cells if (cell.backend, cell.shape) == (backend, shape)]
+    exact = [cell.bytes for cell in own if cell.label == label and ":" in label]
+    if exact:
+        return float(exact[0])
+    densities, sizes = np.array(sorted((cell.density, cell.bytes) for cell in own if ":" not in cell.label)).T
+    return float(np.interp(density, densities, sizes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,6 +30,24 @@ def machine_fingerprint(device: str, threads: int, dtype: str) -> dict[str, str 
         "threads": threads,
         "torch": torch.__version__,
     }
+
+
+def other_machine(fingerprint: Mapping[str, str | int]) -> list[str]:
+    """How the machine of `fingerprint` differs from this one, as `differences`; the threads are the table's own."""
+    device, dtype = str(fingerprint.get("device")), str(fingerprint.get("dtype"))
+    if device == "cuda" and not torch.cuda.is_available():
+        return [f"accelerator is {fingerprint.get('accelerator')!r} there and there is none here"]
+    own = {"threads": fingerprint.get("threads", 0)}
+    return differences(fingerprint, machine_fingerprint(device, 0, dtype) | own)
+
+
+def differences(there: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
+    """The entries that differ, in words."""
+    return [
+        f"{name} is {there.get(name)!r} there and {now.get(name)!r} now"
+        for name in sorted({**there, **now})
+        if there.get(name) != now.get(name)
+    ]
 
 
 def _processor() -> str:

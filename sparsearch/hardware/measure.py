@@ -102,7 +102,7 @@ class Contender:
         copies = min(MOST_COPIES, max(1, math.ceil(CACHE_BYTES / max(1, first.bytes))))
         self.backend = backend
         self.bytes = first.bytes
-        self._packed = [first, *(_copy(backend, first) for _ in range(copies - 1))]
+        self._packed = [first, *(copy_packed(backend, first) for _ in range(copies - 1))]
         self._x = x
         self._clock = clock
         self._next = 0
@@ -161,7 +161,7 @@ def measure(
         clock: seconds; left out: the machine's own, after the device is done.
         progress: told the shapes done and in all.
     """
-    clock = clock or _clock(plan.device)
+    clock = clock or device_clock(plan.device)
     missing = left_to_measure(plan, table)
     for done, shape in enumerate(missing):
         progress(done, len(missing))
@@ -210,7 +210,7 @@ class Times:
     @property
     def spread(self) -> float:
         """Interquartile range over median, of times or ratios."""
-        return max(_spread(self.own), _spread(self.own / self.dense))
+        return max(interquartile(self.own), interquartile(self.own / self.dense))
 
 
 def measure_unit(plan: Plan, shape: tuple[int, int], tokens: int, level: Level, clock: Clock) -> dict[str, Times]:
@@ -257,7 +257,8 @@ def pinned_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _spread(values: np.ndarray) -> float:
+def interquartile(values: Sequence[float] | np.ndarray) -> float:
+    """Range over median."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return float((high - low) / middle)
 
@@ -270,11 +271,13 @@ def _rounds(contenders: Sequence[Contender], rounds: int) -> dict[str, Times]:
     }
 
 
-def _copy(backend: Backend, packed: Packed) -> Packed:
+def copy_packed(backend: Backend, packed: Packed) -> Packed:
+    """The same in memory of its own."""
     return backend.open(packed.shape, {name: tensor.clone() for name, tensor in packed.tensors.items()})
 
 
-def _clock(device: str) -> Clock:
+def device_clock(device: str) -> Clock:
+    """Seconds, once the device has done all work before."""
     if device == "cpu":
         return time.perf_counter
 

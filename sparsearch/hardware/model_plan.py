@@ -7,6 +7,7 @@ import torch
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.hardware.measure import Plan
 from sparsearch.model.load import load_model
+from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import find_sites
 from sparsearch.space.level import level_grid
 
@@ -19,6 +20,8 @@ PATTERNS: tuple[float | str, ...] = ("2:4",)
 
 ROUNDS, QUICK_ROUNDS = 15, 7
 SAMPLE, QUICK_SAMPLE = 2e-3, 5e-4
+LIMIT, QUICK_LIMIT = 30.0, 5.0
+"""Seconds that the rounds of a whole model may last at one token count."""
 
 
 def check_request(device: str, threads: int, tokens: tuple[int, ...]) -> None:
@@ -39,8 +42,10 @@ def check_request(device: str, threads: int, tokens: tuple[int, ...]) -> None:
         raise ResourceError("--device: torch finds no CUDA device here; measure with --device cpu")
 
 
-def model_plan(model: str | None, *, device: str = "cpu", tokens: tuple[int, ...] = (), quick: bool = False) -> Plan:
-    """The distinct shapes of a model's sites, token counts and levels.
+def model_plan(
+    model: str | None, *, device: str = "cpu", tokens: tuple[int, ...] = (), quick: bool = False
+) -> tuple[PrunableModel, Plan]:
+    """The model, and what is measured of it: the distinct shapes of a model's sites, token counts and levels.
 
     Args:
         model: a folder or a hub name; None is the embedded reference model.
@@ -51,7 +56,7 @@ def model_plan(model: str | None, *, device: str = "cpu", tokens: tuple[int, ...
     loaded = load_model(model, device="cpu")
     shapes = sorted({(site.shape[0], site.shape[1]) for site in find_sites(loaded)})
     levels = [*(QUICK_LEVELS if quick else LEVELS), *(PATTERNS if device == "cuda" else ())]
-    return Plan(
+    return loaded, Plan(
         shapes=tuple(shapes),
         tokens=tuple(sorted(tokens)) or (QUICK_TOKENS if quick else TOKENS),
         levels=level_grid(levels),

@@ -11,6 +11,7 @@ from typing import Any
 from sparsearch.errors import ConfigError
 from sparsearch.files import digest
 from sparsearch.job.config_errors import show, validate
+from sparsearch.job.hardware import read_hardware
 from sparsearch.job.paths import absolute_paths
 from sparsearch.job.presets import Kind, load_preset, preset_source
 from sparsearch.job.sections import (
@@ -92,6 +93,10 @@ def parse_config(mapping: Mapping[str, Any], source: str = "job.yaml") -> JobCon
     if isinstance(given.get("warm_start"), str):
         with _prefix(f"{source}: warm_start: "):
             given["warm_start"] = read_start(given["warm_start"])
+    budget = given["budget"]
+    if isinstance(budget, dict) and isinstance(budget.get("hardware"), str):
+        with _prefix(f"{source}: budget.hardware: "):
+            given["budget"] = budget | {"hardware": read_hardware(budget["hardware"])}
     run = given.get("run", {})
     if isinstance(run, dict) and run.get("dir") is None:
         default = {"run": run | {"dir": f"runs/{Path(source).stem}"}}
@@ -157,7 +162,7 @@ def identity(config: JobConfig) -> dict[str, Any]:
     """The part that determines the result, as JSON-able data.
 
     Left out: the device, the time limit, the workers, and where the run folder and the supernet lie. Of a warm
-    start it holds the digest.
+    start and of a file of measured times it holds the digests.
     """
     result = config.model_dump(mode="json")
     for dotted in NOT_RESULT:
@@ -173,7 +178,10 @@ def identity(config: JobConfig) -> dict[str, Any]:
     relative = {key: f"{amount.value!r}x" for key, amount in bounds.amounts.items() if amount.relative}
     absolute = {key: amount.value for key, amount in bounds.amounts.items() if not amount.relative}
     sparsity = {} if bounds.sparsity is None else {"sparsity": bounds.sparsity}
-    return result | {"budget": relative | absolute | sparsity}
+    machine: dict[str, Any] = {}
+    if config.hardware is not None:
+        machine = {"hardware_content": config.hardware.digest, "tokens": config.tokens}
+    return result | {"budget": relative | absolute | sparsity | machine}
 
 
 def config_difference(run: JobConfig, job: JobConfig, source: str = "job.yaml") -> list[str]:

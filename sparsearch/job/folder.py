@@ -8,11 +8,15 @@ from pathlib import Path
 from sparsearch.errors import ConflictError
 from sparsearch.files import write_text
 from sparsearch.job.config import JobConfig, config_difference, dump_config, load_config
+from sparsearch.job.hardware import measured_file
 from sparsearch.job.journal import FILE_NAME
 
 
 class RunFolder:
-    """Paths of a run folder: `config.yaml`, `journal.sqlite`, `profiles/`, `report.html`, `run.log`."""
+    """Paths of a run folder: `config.yaml`, `journal.sqlite`, `profiles/`, `report.html`, `run.log`.
+
+    `hardware.json` as well, where the budget names a file of measured times.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,6 +30,11 @@ class RunFolder:
     def journal(self) -> Path:
         """The checkpoint."""
         return self.path / FILE_NAME
+
+    @property
+    def hardware(self) -> Path:
+        """The job's own copy of the file of measured times, where its budget names one."""
+        return self.path / "hardware.json"
 
     @property
     def best(self) -> Path:
@@ -79,8 +88,11 @@ class RunFolder:
         """Makes the folder this job's.
 
         Raises:
-            ConflictError: it is another job's.
+            ConflictError: it is another job's, or the file of measured times has changed since it was read.
         """
         self.check(config)
+        if config.hardware is not None and not self.hardware.exists():
+            source = measured_file(config.hardware, self.hardware)
+            write_text(self.hardware, source.read_text(encoding="utf-8"))
         if not self.config.exists():
             write_text(self.config, dump_config(config))

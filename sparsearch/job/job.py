@@ -39,10 +39,12 @@ class Job:
     Args:
         config: from `load_config`, `Job.load` or `Job.of`.
         listener: is told every step.
+        strict: refuse measured times that may be wrong here, in place of a warning.
     """
 
-    def __init__(self, config: JobConfig, listener: Listener = silent) -> None:
+    def __init__(self, config: JobConfig, listener: Listener = silent, strict: bool = False) -> None:
         self.config = config
+        self.strict = strict
         self.folder = RunFolder(config.run.dir)
         self.listener = listener
 
@@ -59,7 +61,7 @@ class Job:
     @cached_property
     def prepared(self) -> Prepared:
         """Model, panels, space, budget and searcher, checked."""
-        return prepare(self.config)
+        return prepare(self.config, self.strict)
 
     def plan(self) -> Plan:
         """What the job will do and cost. Writes nothing."""
@@ -276,8 +278,11 @@ class _Running:
         }
 
     def _provenance(self, searcher: str, loop: SearchLoop) -> dict[str, Any]:
-        config = self.prepared.config
-        return {
+        config, priced = self.prepared.config, self.prepared.priced
+        measured = {}
+        if config.hardware is not None and priced is not None:
+            measured = {"hardware": f"{config.hardware.digest}: {priced.text}"}
+        return measured | {
             "model": self.prepared.model.name,
             "searcher": searcher,
             "seed": config.seed,

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATHS = (("supernet",), ("warm_start",), ("run", "dir"), ("space", "profile"), ("data", "files"), ("data", "tokens"))
+PATHS = (
+    ("supernet",), ("warm_start",), ("run", "dir"), ("space", "profile"), ("data", "files"), ("data", "tokens"),
+    ("budget", "hardware"), ("budget", "hardware", "file"),
+)  # fmt: skip
 PRESETS = (("space",), ("objective",))
 HUB_NAMES = (("model",), ("model", "name"), ("data", "dataset"))
 

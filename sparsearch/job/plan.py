@@ -25,6 +25,7 @@ class Plan:
         search_tokens: tokens that the searcher will evaluate at most, None where it stops by itself.
         reachable: resource to (least, dense) of the whole model.
         budget: the bounds.
+        hardware: where latencies come from and how well they predict; None where nothing was measured.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Plan:
     reachable: dict[str, tuple[float, float]]
     run_dir: str
     warnings: tuple[str, ...]
+    hardware: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content."""
@@ -73,12 +75,16 @@ def make_plan(prepared: Prepared) -> Plan:
         search_tokens=None if evaluations is None else float(evaluations) * panels.search.length,
         heldout_tokens=len(panels.heldout) * panels.heldout.length,
         budget=prepared.config.limits.describe(),
-        reachable={
-            name: (space.cost(name, space.sparsest()), space.cost(name, space.dense())) for name in space.resources
-        },
+        reachable={name: (space.least(name), space.cost(name, space.dense())) for name in space.resources},
         run_dir=str(prepared.config.run.dir),
         warnings=prepared.warnings,
+        hardware=_hardware(prepared),
     )
+
+
+def _hardware(prepared: Prepared) -> str | None:
+    file = prepared.config.hardware
+    return None if file is None or prepared.priced is None else f"{file.file}: {prepared.priced.text}"
 
 
 def supernet_bytes(space: SearchSpace, updates_weights: bool, itemsize: int) -> int:

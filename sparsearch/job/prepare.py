@@ -11,7 +11,10 @@ from typing import Any
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.evaluation.objectives import Objective, make_objective
 from sparsearch.files import digest
+from sparsearch.hardware.table import read_table
 from sparsearch.job.config import JobConfig
+from sparsearch.job.folder import RunFolder
+from sparsearch.job.hardware import Priced, measured_file, priced
 from sparsearch.job.warm_start import start_allocation, start_warnings
 from sparsearch.model.load import load_model, load_tokenizer
 from sparsearch.model.panel import Panels, make_panels
@@ -37,6 +40,7 @@ class Prepared:
         objectives: the one that is minimised first, then those that are only reported.
         start: the job's warm start as a feasible allocation, if it has one.
         warnings: what the user should know before the work starts.
+        priced: latencies, if the budget names a file of measured times.
     """
 
     config: JobConfig
@@ -48,6 +52,7 @@ class Prepared:
     objectives: tuple[Objective, ...]
     start: Allocation | None
     warnings: tuple[str, ...]
+    priced: Priced | None = None
 
     def problem(self, supernet: Supernet | None = None) -> Problem:
         """What a searcher sees; without a supernet no output errors."""
@@ -99,8 +104,12 @@ class Prepared:
         return None
 
 
-def prepare(config: JobConfig) -> Prepared:
+def prepare(config: JobConfig, strict: bool = False) -> Prepared:
     """Loads the model and the text, finds the sites, and checks every part of the job against the others.
+
+    Args:
+        config: the job.
+        strict: refuse measured times that are of another machine or may be wrong otherwise, in place of a warning.
 
     Raises:
         SparsearchError: what is wrong, before anything is written.
@@ -116,12 +125,18 @@ def prepare(config: JobConfig) -> Prepared:
     check_finite(model)
     objectives = _objectives(config, model)
     space = _space(config, model)
+    found = _priced(config, model, space)
+    if found is not None:
+        space = found.space
+        if strict and found.doubts:
+            raise ConfigError(f"budget.hardware: {'; '.join(found.doubts)}; or run without --strict")
     limits = config.limits.limits(space)
     panels = _panels(config, model)
     given = config.warm_start
     start = None if given is None else start_allocation(given, space, limits)
     warnings = _warnings(model, space) + start_warnings(given, space, start)
-    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings)
+    warnings += () if found is None else tuple(f"budget.hardware: {doubt}" for doubt in found.doubts)
+    prepared = Prepared(config, model, panels, space, limits, job_pruner(config), objectives, start, warnings, found)
     # Made once for their checks: some options only fit some panels or spaces.
     rebuilds = prepared.searcher().rebuilds
     _ = prepared.build_plan
@@ -215,6 +230,13 @@ def _space(config: JobConfig, model: PrunableModel) -> SearchSpace:
         return model_space(model, config.space.grid, config.space.targets, config.space.ignore)
     except ConfigError as error:
         raise ConfigError(f"space.{error}" if str(error).startswith(("targets", "ignore")) else str(error)) from None
+
+
+def _priced(config: JobConfig, model: PrunableModel, space: SearchSpace) -> Priced | None:
+    if config.hardware is None:
+        return None
+    table = read_table(measured_file(config.hardware, RunFolder(config.run.dir).hardware))
+    return priced(space, model, table, config.hardware.file, config.tokens)
 
 
 def panel_length(config: JobConfig, model: PrunableModel) -> int:

@@ -14,6 +14,7 @@ from sparsearch.report.front_plots import front_svg, volume_svg
 from sparsearch.report.plots import allocation_svg, comparison_svg, curve_svg
 from sparsearch.report.table import comparison_cells
 from sparsearch.report.text import format_interval, headline
+from sparsearch.space import show_amount
 
 UNFINISHED = "The search has not finished: this is the front of what it has evaluated so far."
 
@@ -71,17 +72,13 @@ def _resources(data: ReportData) -> list[tuple[str, str, str, str]]:
     return [
         (
             name,
-            _amount(amount["dense"]),
-            _amount(amount["profile"]),
+            show_amount(name, amount["dense"]),
+            show_amount(name, amount["profile"]),
             f"{amount['profile'] / amount['dense']:.3f}",
         )
         for name, amount in sorted(amounts.items())
         if amount["dense"]
     ]
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _sites(data: ReportData) -> list[tuple[Any, ...]]:

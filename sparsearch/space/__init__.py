@@ -1,7 +1,7 @@
 """Search space, allocations, budgets, profiles: plain numbers, no torch."""
 
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.budget import Budget, Limits
+from sparsearch.space.budget import Budget, Limits, show_amount
 from sparsearch.space.level import DENSE, Level, level_grid, parse_level
 from sparsearch.space.profile import Profile
 from sparsearch.space.space import SearchSpace, linear_space
@@ -17,4 +17,5 @@ __all__ = [
     "level_grid",
     "linear_space",
     "parse_level",
+    "show_amount",
 ]

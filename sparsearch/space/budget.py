@@ -19,7 +19,8 @@ UNITS = {
     "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
     "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40,
 }  # fmt: skip
-TIME_UNITS = {"": 1.0, "S": 1.0, "MS": 1e-3, "US": 1e-6}
+MILLI = 1e-3
+TIME_UNITS = {"": 1.0, "S": 1.0, "MS": MILLI, "US": 1e-6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Amount:
 
     def __str__(self) -> str:
         return f"{self.value:g}x" if self.relative else f"{self.value:.10g}"
+
+    def text(self, resource: str) -> str:
+        """As it would stand in a job file: a latency in milliseconds."""
+        return str(self) if self.relative or resource != "latency" else f"{self.value / MILLI:.10g}ms"
 
 
 def parse_amount(resource: str, value: float | str) -> Amount:
@@ -84,7 +89,7 @@ class Budget:
     def describe(self) -> dict[str, str]:
         """The bounds as text, as they would stand in a job file."""
         sparsity = {} if self.sparsity is None else {"sparsity": f"{self.sparsity:g}"}
-        return sparsity | {name: str(amount) for name, amount in self.amounts.items()}
+        return sparsity | {name: amount.text(name) for name, amount in self.amounts.items()}
 
     def __repr__(self) -> str:
         return f"Budget({', '.join(f'{name}={value}' for name, value in self.describe().items())})"
@@ -99,9 +104,7 @@ class Budget:
         bounds: dict[str, float] = {}
         for name, amount in self.amounts.items():
             if name not in space.costs:
-                raise ConfigError(
-                    f"budget.{name}: no such resource; {did_you_mean(name, ['sparsity', *space.resources])}"
-                )
+                raise ConfigError(f"budget.{name}: {_unknown(name, space)}")
             total = amount.value * (space.cost(name, space.dense()) if amount.relative else 1.0)
             bounds[name] = total - space.constants[name]
         if self.sparsity is not None:
@@ -136,10 +139,28 @@ class Budget:
                 return f"sparsity: {self.sparsity:g} cannot be met; reachable with these levels: 0 to {_floor(most)}"
         low, high = least + space.constants[name], space.cost(name, space.dense())
         return (
-            f"{name}: {self.amounts[name]} cannot be met; reachable with these levels: "
-            f"{low:.10g} to {high:.10g} ({_ceil(low / high)}x to 1x), "
-            f"{space.constants[name]:.10g} of it outside the sites"
+            f"{name}: {self.amounts[name].text(name)} cannot be met; reachable with these levels: "
+            f"{_exact(name, low)} to {_exact(name, high)} ({_ceil(low / high)}x to 1x), "
+            f"{_exact(name, space.constants[name])} of it outside the sites"
         )
+
+
+def show_amount(resource: str, value: float) -> str:
+    """An amount of a resource for people: seconds as milliseconds, large numbers as whole ones."""
+    if resource == "latency":
+        return f"{value / MILLI:.4g} ms"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _exact(resource: str, value: float) -> str:
+    """An amount that can be copied into a job file; latencies are rounded up to be met still."""
+    return f"{_ceil(value / MILLI):.10g}ms" if resource == "latency" else f"{value:.10g}"
+
+
+def _unknown(name: str, space: SearchSpace) -> str:
+    if name == "latency":
+        return "nothing was measured; add hardware: FILE, which sparsearch measure --out FILE writes"
+    return f"no such resource; {did_you_mean(name, ['sparsity', *space.resources])}"
 
 
 def _floor(value: float) -> float:

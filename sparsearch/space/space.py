@@ -82,6 +82,11 @@ class SearchSpace:
         table = self.costs[resource]
         return table[np.arange(len(self)), levels].sum(axis=-1)
 
+    def least(self, resource: str) -> float:
+        """What the model costs in `resource` at the least; a latency may be lower at a denser level."""
+        cheapest = np.where(self.valid, self.costs[resource], np.inf).min(axis=1)
+        return float(cheapest.sum() + self.constants[resource])
+
     def sparsity(self, allocation: Allocation) -> float:
         """Fraction of all sites' weights that `allocation` removes."""
         removed = sum(

@@ -14,12 +14,14 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
     "accumulation",
     "build_cost",
+    "cost_model",
     "disk_bytes",
     "inner_problem",
     pytest.param("kernels", marks=pytest.mark.skipif(native.unavailable() is not None, reason="no native library")),
     "switch_cost",
     pytest.param("build_memory", marks=pytest.mark.slow),
     pytest.param("end_to_end", marks=pytest.mark.slow),
+    pytest.param("latency_aware", marks=pytest.mark.slow),
 )
 
 

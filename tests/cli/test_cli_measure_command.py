@@ -18,7 +18,7 @@ class Fast(Dense):
 def _two_backends(monkeypatch):
     """A clock that moves by a second a look, and nothing to prepare."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr(measuring, "_clock", lambda device: lambda: float(next(ticks)))
+    monkeypatch.setattr(measuring, "device_clock", lambda device: lambda: float(next(ticks)))
     monkeypatch.setattr(measuring, "CACHE_BYTES", 0)
     monkeypatch.setattr(measuring, "BACKENDS", {"dense": Dense(), "fast": Fast()})
 
@@ -42,7 +42,17 @@ def test_it_plans_measures_writes_and_goes_on(measure, tmp_path):
     assert "1 tokens, 0.5: dense 1000.0000 ms, 1.00 times as fast as dense" in answer.out
     again = measure("--quick")
     assert again.err.startswith(f"plan: 0 cells (0 of {len(shapes)} shapes left")
+    assert "model: 0 of 2 token counts left, 4 models each" in again.err
     assert json.loads((tmp_path / "m.json").read_text()) == table
+
+
+def test_the_whole_model_is_measured_and_told(measure, tmp_path):
+    answer = measure("--quick", "--tokens", 1)
+    assert "model: 1 of 1 token counts left, 4 models each, about 5 s each at most" in answer.err
+    # Decoding 8 tokens between two looks at the clock.
+    assert "1 tokens: dense 125 ms, 0.5 125 ms, 0.7 125 ms, 0.9 125 ms; predicted to within 0.0% (scale" in answer.out
+    (model,) = json.loads((tmp_path / "m.json").read_text())["models"]
+    assert [run["label"] for run in model["runs"]] == ["dense", "0.5", "0.7", "0.9"]
 
 
 def test_json(measure, tmp_path):
@@ -51,6 +61,7 @@ def test_json(measure, tmp_path):
     assert found["cells"] == 2 * len(found["fastest"]) and found["noisy"] == 0
     assert {row["tokens"] for row in found["fastest"]} == {2}
     assert found["fingerprint"]["threads"] == 1
+    assert [row["tokens"] for row in found["models"]] == [2]
     assert found["out"] == str(tmp_path / "m.json")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.hardware.cells import Cell
-from sparsearch.hardware.cost_model import site_seconds
+from sparsearch.hardware.cost_model import site_costs
 from sparsearch.hardware.fingerprint import machine_fingerprint
 from sparsearch.hardware.table import Table, check_same_machine, read_table, write_table
 from sparsearch.model.site import Site
@@ -51,7 +51,7 @@ def line_at(points, density):
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_every_level_costs_the_fastest_backend_by_brute_force(tokens):
     searched = space(*SHAPES, SHAPES[0])
-    found = site_seconds(searched, table(), tokens)
+    found = site_costs(searched, table(), tokens).seconds
     assert found.shape == searched.valid.shape
     assert np.isinf(found[~searched.valid]).all() and (~searched.valid).sum() == 1  # 2:4 does not fit 10 inputs
     for row, site in enumerate(searched.sites):
@@ -64,29 +64,29 @@ def test_every_level_costs_the_fastest_backend_by_brute_force(tokens):
 def test_cells_of_a_pattern_count_for_that_pattern_alone():
     measured = table(Cell("pattern", SHAPES[0], 1, 0.5, 0.25, label="2:4"))
     searched = space(SHAPES[0], levels=(0.5, "2:4"))
-    plain, pattern = (site_seconds(searched, measured, 1)[0, index] for index in (1, 2))
+    plain, pattern = (site_costs(searched, measured, 1).seconds[0, index] for index in (1, 2))
     assert (plain, pattern) == (pytest.approx(4.0 * 8), 0.25)
 
 
 def test_level_zero_takes_the_fastest_at_density_one():
     measured = table(Cell("prepacked", SHAPES[0], 1, 1.0, 2.0))
-    assert site_seconds(space(SHAPES[0]), measured, 1)[0, 0] == 2.0
+    assert site_costs(space(SHAPES[0]), measured, 1).seconds[0, 0] == 2.0
 
 
 def test_what_was_not_measured_is_refused_with_what_was():
     with pytest.raises(ConfigError, match="16 x 8 of site s0 was not measured; measured: 6 x 10, 8 x 16"):
-        site_seconds(space((16, 8)), table(), 1)
+        site_costs(space((16, 8)), table(), 1)
     with pytest.raises(ConfigError, match=r"tokens: 2 .* allowed: 1, 4, or run sparsearch measure with --tokens 2"):
-        site_seconds(space(SHAPES[0]), table(), 2)
+        site_costs(space(SHAPES[0]), table(), 2)
     other = dataclasses.replace(table(), fingerprint={"dtype": "bfloat16"})
     with pytest.raises(ConfigError, match="not measured in bfloat16"):
-        site_seconds(space(SHAPES[0]), other, 1)
+        site_costs(space(SHAPES[0]), other, 1)
 
 
 def test_the_file_gives_back_what_was_written(tmp_path):
     write_table(tmp_path / "m.json", table())
     assert read_table(tmp_path / "m.json") == table()
-    assert json.loads((tmp_path / "m.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "m.json").read_text())["schema"] == 2
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,17 @@ def test_a_damaged_file_is_refused(tmp_path, field, value):
         read_table(tmp_path / "m.json")
 
 
+@pytest.mark.parametrize("dtype", ["load", 32])
+def test_a_type_that_is_none_is_damage(tmp_path, dtype):
+    data = table().to_dict() | {"fingerprint": {"dtype": dtype}}
+    (tmp_path / "m.json").write_text(json.dumps(data))
+    with pytest.raises(ResourceError, match=f"is damaged .*{dtype}"):
+        read_table(tmp_path / "m.json")
+
+
 def test_another_schema_is_refused(tmp_path):
     (tmp_path / "m.json").write_text("[]")
-    with pytest.raises(ResourceError, match="schema None; this version reads 1"):
+    with pytest.raises(ResourceError, match="schema None; this version reads 2"):
         read_table(tmp_path / "m.json")
 
 

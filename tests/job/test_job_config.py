@@ -110,7 +110,8 @@ def test_ranges_of_levels_are_exact():
     [
         (
             {"budget": {"sparsty": 0.6}},
-            "budget.sparsty: unknown key; allowed: bytes, flops, params, sparsity (did you mean 'sparsity'?)",
+            "budget.sparsty: unknown key; allowed: bytes, flops, hardware, latency, params, sparsity, "
+            "tokens (did you mean 'sparsity'?)",
         ),
         (
             {"budget": {"sparsity": 1.5}},

@@ -141,7 +141,7 @@ def test_bounds_that_only_clash_together_are_refused(space):
         space.sites, space.levels, {**space.costs, "latency": latency}, {**space.constants, "latency": 0.0}
     )
     Budget(sparsity=0.5, latency=8 * len(space)).limits(both)
-    with pytest.raises(InfeasibleBudgetError, match=r"sparsity 0\.5, latency 5 can each be met but not together"):
+    with pytest.raises(InfeasibleBudgetError, match=r"sparsity 0\.5, latency 5000ms can each be met but not together"):
         Budget(sparsity=0.5, latency=5).limits(both)
 
 
