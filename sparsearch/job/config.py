@@ -16,7 +16,6 @@ from sparsearch.job.paths import absolute_paths
 from sparsearch.job.presets import Kind, load_preset, preset_source
 from sparsearch.job.sections import (
     DataConfig,
-    JobConfig,
     ModelConfig,
     Named,
     ObjectiveConfig,
@@ -25,6 +24,7 @@ from sparsearch.job.sections import (
     SpaceConfig,
 )
 from sparsearch.job.warm_start import read_start
+from sparsearch.job.whole_job import JobConfig
 from sparsearch.job.yaml_file import dump_yaml, parse_yaml, read_mapping
 
 __all__ = [

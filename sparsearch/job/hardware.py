@@ -13,7 +13,7 @@ from sparsearch.hardware.cost_model import Latency, latency, with_latency
 from sparsearch.hardware.fingerprint import other_machine
 from sparsearch.hardware.model_runs import architecture
 from sparsearch.hardware.table import Table, read_table
-from sparsearch.job.sections import Hardware
+from sparsearch.job.whole_job import Hardware
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.space import SearchSpace
 

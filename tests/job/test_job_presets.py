@@ -63,7 +63,7 @@ def test_errors_in_a_preset_name_its_file(tmp_path):
 
 
 def test_budgets_are_those_of_the_search_space():
-    from sparsearch.job.sections import BUDGETS
+    from sparsearch.job.whole_job import BUDGETS
     from sparsearch.model.site import Site
     from sparsearch.space import level_grid, linear_space
 
