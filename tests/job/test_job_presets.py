@@ -62,11 +62,11 @@ def test_errors_in_a_preset_name_its_file(tmp_path):
         parse_config(job | {"space": "other.yaml"}, str(tmp_path / "job.yaml"))
 
 
-def test_budgets_are_those_of_the_search_space():
+def test_budgets_are_those_of_the_search_space_and_the_measured_one():
     from sparsearch.job.whole_job import BUDGETS
     from sparsearch.model.site import Site
     from sparsearch.space import level_grid, linear_space
 
     space = linear_space([Site("a", "a", "a", 0, (4, 4))], level_grid([0.5]), itemsize=2)
-    assert set(BUDGETS) == {"sparsity", *space.resources}
+    assert set(BUDGETS) == {"sparsity", "latency", *space.resources}
     assert Budget(**{name: "0.9x" for name in space.resources}).limits(space)
