@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from sparsearch.errors import ConfigError
 from sparsearch.search import Evaluate, Sense, check_searcher, make_searcher
-from sparsearch.search.quadratic import _promising, _shares
+from sparsearch.search.quadratic import _promising
 from sparsearch.search.surrogate import Surrogate, fisher_costs, weighted_mean, within
 from sparsearch.space import Allocation
 from sparsearch.space.repair import cheapest, uniform
@@ -119,30 +117,11 @@ def test_it_comes_near_the_optimum_with_far_fewer_forwards_than_evopress(interac
     assert forwards[0] < forwards[1] / 2
 
 
-def test_the_descent_comes_to_the_budget_in_equal_shares():
-    synthetic = quadratic_problem(sequences=64)
-    space, limits = synthetic.problem.space, synthetic.problem.limits
-    run = drive(make_searcher("quadratic", {"stages": 4, "start": 8}, synthetic.problem, 0), synthetic)
-    sensed = [request.allocation for request in run.requests[:5]]
-    assert all(isinstance(request, Sense) for request in run.requests[:5])
-    assert sensed[0] == space.dense() and limits.met(sensed[4])
-    dense, bound = limits.spent(space.dense().array)[0], limits.bounds[0]
-    largest = max(site.size for site in space.sites)
-    for stage, allocation in enumerate(sensed[1:], 1):
-        allowed = dense - stage / 4 * (dense - bound)
-        assert allowed - largest < limits.spent(allocation.array)[0] <= allowed
-
-
-def test_a_bound_that_the_dense_model_meets_is_left_alone():
-    limits = quadratic_problem().problem.limits
-    loose = replace(limits, bounds=np.array([7.0]))
-    assert [share.bounds.tolist() for share in _shares(loose, np.array([3.0]), 2)] == [[7.0], [7.0]]
-    assert [share.bounds.tolist() for share in _shares(loose, np.array([11.0]), 2)] == [[9.0], [7.0]]
-
-
 def test_a_round_that_gains_nothing_makes_the_samples_grow():
     synthetic = quadratic_problem(sequences=64)
-    run = drive(make_searcher("quadratic", {"stages": 1, "sequences": 4, "most": 32}, synthetic.problem, 0), synthetic)
+    run = drive(
+        make_searcher("quadratic", {"sequences": 4, "most": 32, "patience": 2}, synthetic.problem, 0), synthetic
+    )
     sizes = [len(request.sequences) for request in run.requests[1:] if isinstance(request, Sense)]
     assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == 32
 
@@ -180,7 +159,7 @@ def test_the_better_half_below_the_current_one_goes_on():
 
 def test_a_gain_below_the_tolerance_is_taken_and_counts_as_none():
     synthetic = quadratic_problem(sequences=64, noise=0.3)
-    options = {"stages": 1, "start": 4, "sequences": 16, "most": 16}
+    options = {"start": 4, "sequences": 16, "most": 16}
     runs = [
         drive(make_searcher("quadratic", options | {"tolerance": share}, synthetic.problem, 0), synthetic)
         for share in (0.0, 1.0)
@@ -200,8 +179,7 @@ def test_it_says_why_it_stopped():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"start": 0}, {"stages": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}, {"tolerance": 2}],
+    "options", [{"start": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}, {"tolerance": 2}]
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(ConfigError, match=rf"searcher\.{next(iter(options))}"):
