@@ -18,7 +18,8 @@ from torch import Tensor
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels import many_tokens
-from sparsearch.hardware.kernels.base import Packed, StoredBackend
+from sparsearch.hardware.kernels.base import Packed
+from sparsearch.hardware.kernels.native_backend import NativeBackend
 from sparsearch.hardware.native.memory import SLABS
 
 GROUP_ROWS = 2
@@ -26,10 +27,8 @@ BLOCK = 64
 PADDING = 64
 """Bytes behind the last value, because registers are loaded whole."""
 
-FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
-
-class Bitmask(StoredBackend):
+class Bitmask(NativeBackend):
     """A native kernel on bit masks.
 
     Attributes:
@@ -39,14 +38,6 @@ class Bitmask(StoredBackend):
 
     kind: ClassVar[int]
     stored: ClassVar[torch.dtype]
-
-    def unavailable(self) -> str | None:
-        """Where the native library is missing."""
-        return native.unavailable()
-
-    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
-        """Types that do not fit into float32, in which products are summed."""
-        return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
 
     @abstractmethod
     def encode(self, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

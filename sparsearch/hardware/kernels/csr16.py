@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels.base import Packed, StoredBackend
-from sparsearch.hardware.kernels.bitmask import FLOATS
+from sparsearch.hardware.kernels.base import Packed
+from sparsearch.hardware.kernels.native_backend import NativeBackend
 from sparsearch.hardware.native.memory import SLABS
 
 ROW_BLOCK = 64
@@ -21,14 +21,10 @@ CHUNK = 128
 MOST_COLUMNS = 2**16
 
 
-class Csr16(StoredBackend):
+class Csr16(NativeBackend):
     """Our kernel for 8 to 256 tokens and for high sparsity: rows with 16-bit columns, broadcast over the tokens."""
 
     name = "csr16"
-
-    def unavailable(self) -> str | None:
-        """Where the native library is missing."""
-        return native.unavailable()
 
     def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
         """More columns than 16 bits can name, more weights than 32 bits can count, and types beyond float32."""
@@ -36,7 +32,7 @@ class Csr16(StoredBackend):
             return f"takes up to {MOST_COLUMNS} columns; found {shape[1]}"
         if shape[0] * shape[1] >= 2**31:
             return f"takes less than 2**31 weights; found {shape[0]} x {shape[1]}"
-        return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
+        return super().refuses(shape, dtype, label)
 
     def pack(self, weight: Tensor) -> Packed:
         """Starts, columns and float32 values, in blocks of rows and chunks of columns."""

@@ -16,12 +16,13 @@ from torch import Tensor
 from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels import many_tokens
-from sparsearch.hardware.kernels.base import Packed, StoredBackend
-from sparsearch.hardware.kernels.bitmask import BLOCK, FLOATS, GROUP_ROWS, blocks
+from sparsearch.hardware.kernels.base import Packed
+from sparsearch.hardware.kernels.bitmask import BLOCK, GROUP_ROWS, blocks
+from sparsearch.hardware.kernels.native_backend import NativeBackend
 from sparsearch.hardware.native.memory import SLABS
 
 
-class DenseHalf(StoredBackend):
+class DenseHalf(NativeBackend):
     """A native kernel on all weights, zeros included.
 
     Attributes:
@@ -31,14 +32,6 @@ class DenseHalf(StoredBackend):
 
     kind: ClassVar[int]
     stored: ClassVar[torch.dtype]
-
-    def unavailable(self) -> str | None:
-        """Where the native library is missing."""
-        return native.unavailable()
-
-    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
-        """Types that do not fit into float32, in which products are summed."""
-        return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
 
     def pack(self, weight: Tensor) -> Packed:
         """The values, rounded to the stored type."""

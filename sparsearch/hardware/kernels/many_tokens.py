@@ -25,7 +25,8 @@ def product(weight: native.Handle, x: Tensor, rows: int) -> Tensor:
     Raises:
         ValueError: x does not fit the weight.
     """
-    if x.shape[0] <= MOST_TOKENS:
+    # Widened, the zeros of a row with an infinite scale would be NaN.
+    if x.shape[0] <= MOST_TOKENS or not weight.weight.finite:
         return native.product("sparsearch_bitmask", weight, x, rows)
     inputs, columns = native.inputs(weight, x).detach(), weight.weight.columns
     out = torch.empty(inputs.shape[0], rows)

@@ -1,0 +1,22 @@
+"""What all backends of the native library share."""
+
+from __future__ import annotations
+
+import torch
+
+from sparsearch.hardware import native
+from sparsearch.hardware.kernels.base import StoredBackend
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class NativeBackend(StoredBackend):
+    """A kernel of the native library, on weights of any floating type up to float32."""
+
+    def unavailable(self) -> str | None:
+        """Where the native library is missing."""
+        return native.unavailable()
+
+    def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
+        """Types that do not fit into float32, in which products are summed."""
+        return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
