@@ -1,5 +1,6 @@
 """The native kernels at each of their instruction sets, and under the sanitizers of the compiler."""
 
+import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_a_library_that_is_missing_is_told(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     for name in NAMES:
         assert "was not built" in BACKENDS[name].unavailable()
+
+
+def test_a_library_of_another_version_is_told(monkeypatch):
+    # The process itself has none of our functions.
+    monkeypatch.setattr(native, "library", lambda: native._declare(ctypes.CDLL(None)))
+    for name in NAMES:
+        assert "another version" in BACKENDS[name].unavailable()
 
 
 @pytest.mark.slow

@@ -78,6 +78,8 @@ def unavailable() -> str | None:
         found = library()
     except OSError as error:
         return f"the native library does not load: {error}"
+    except AttributeError:
+        return "the native library was built from another version of sparsearch; install again"
     if found is None:
         return "the native library was not built (no C++17 compiler at install; get one and install again)"
     return None
