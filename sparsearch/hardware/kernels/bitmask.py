@@ -9,35 +9,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
-from sparsearch.hardware.kernels import many_tokens
 from sparsearch.hardware.kernels.base import Packed
-from sparsearch.hardware.kernels.native_backend import NativeBackend
+from sparsearch.hardware.kernels.blocks import BLOCK, GROUP_ROWS, BlockBackend, blocks, matrix_of
 from sparsearch.hardware.native.memory import SLABS
 
-GROUP_ROWS = 2
-BLOCK = 64
 PADDING = 64
 """Bytes behind the last value, because registers are loaded whole."""
 
 
-class Bitmask(NativeBackend):
-    """A native kernel on bit masks.
-
-    Attributes:
-        kind: of `enum Kind` in kernels.h.
-        stored: type of the values.
-    """
-
-    kind: ClassVar[int]
-    stored: ClassVar[torch.dtype]
+class Bitmask(BlockBackend):
+    """A native kernel on bit masks."""
 
     @abstractmethod
     def encode(self, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,9 +61,7 @@ class Bitmask(NativeBackend):
         fits = tensors.keys() == {*wanted, "values"} and tensors["values"].dtype == self.stored
         fits = fits and all((tensors[name].dtype, tuple(tensors[name].shape)) == what for name, what in wanted.items())
         if not (fits and _counts_fit(tensors)):
-            raise ResourceError(
-                f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
-            )
+            raise self.misfit(shape)
 
     def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
         """Values to the set bits of the masks, in order."""
@@ -84,17 +69,11 @@ class Bitmask(NativeBackend):
         places = torch.from_numpy(bits.astype(bool)).view(*tensors["masks"].shape, BLOCK)
         values = torch.zeros(places.shape, dtype=self.stored)
         values[places] = tensors["values"][: int(places.sum())]
-        weight = values.transpose(1, 2).reshape(values.shape[0] * GROUP_ROWS, -1)
-        return weight[: shape[0], : shape[1]].contiguous()
+        return matrix_of(values, shape)
 
     def beside(self, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Type and shape of what `encode` stores beside the values."""
         return {}
-
-    def matmul(self, x: Tensor, packed: Packed) -> Tensor:
-        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 at a time, or many at once."""
-        assert isinstance(packed.handle, native.Handle)
-        return many_tokens.product(packed.handle, x, packed.shape[0])
 
 
 def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
@@ -112,13 +91,6 @@ def mask_tensors(kept: Tensor, stored: Tensor) -> dict[str, Tensor]:
         "offsets": counts.cumsum(0) - counts,
         "values": torch.cat((values, padding)),
     }
-
-
-def blocks(matrix: Tensor) -> Tensor:
-    """A matrix as `[groups, blocks, 2, 64]`, with zeros around."""
-    rows, columns = matrix.shape
-    padded = torch.nn.functional.pad(matrix, (0, -columns % BLOCK, 0, -rows % GROUP_ROWS))
-    return padded.view(-1, GROUP_ROWS, padded.shape[1] // BLOCK, BLOCK).transpose(1, 2).contiguous()
 
 
 def _counts_fit(tensors: Mapping[str, Tensor]) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Packed
 from sparsearch.hardware.kernels.native_backend import NativeBackend
@@ -63,9 +62,7 @@ class Csr16(NativeBackend):
             fits = fits and tensors["values"].shape == columns.shape == (starts[-1],)
             fits = fits and int(columns.max(initial=0)) < shape[1]
         if not fits:
-            raise ResourceError(
-                f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
-            )
+            raise self.misfit(shape)
 
     def unpack(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
         """Values to their rows and columns."""

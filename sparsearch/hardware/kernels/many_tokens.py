@@ -30,17 +30,16 @@ def product(weight: native.Handle, x: Tensor, rows: int) -> Tensor:
         return native.product("sparsearch_bitmask", weight, x, rows)
     inputs, columns = native.inputs(weight, x).detach(), weight.weight.columns
     out = torch.empty(inputs.shape[0], rows)
+    dense = torch.nn.functional.linear if DensePrepacked().unavailable() else _by_onednn
     buffer = torch.empty(min(rows, max(64, BUFFER // (4 * columns) // 2 * 2)), columns)
     for first in range(0, rows, len(buffer)):
         last = min(first + len(buffer), rows)
         native.widen(weight, first, buffer[: last - first])
-        out[:, first:last] = _dense(inputs, buffer[: last - first])
+        out[:, first:last] = dense(inputs, buffer[: last - first])
     return out if x.dtype == torch.float32 else out.to(x.dtype)
 
 
-def _dense(x: Tensor, weight: Tensor) -> Tensor:
-    """By oneDNN, which is faster than `F.linear` for so many tokens on plain weights too, where torch has it."""
-    if DensePrepacked().unavailable() is None:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return product
-    return torch.nn.functional.linear(x, weight)
+def _by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    """Faster than `F.linear` for so many tokens on plain weights too."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product

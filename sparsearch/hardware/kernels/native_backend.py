@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sparsearch.errors import ResourceError
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import StoredBackend
 
@@ -20,3 +21,9 @@ class NativeBackend(StoredBackend):
     def refuses(self, shape: tuple[int, int], dtype: torch.dtype, label: str) -> str | None:
         """Types that do not fit into float32, in which products are summed."""
         return None if dtype in FLOATS else f"takes float32, bfloat16 and float16; found {dtype}"
+
+    def misfit(self, shape: tuple[int, int]) -> ResourceError:
+        """What `check` raises."""
+        return ResourceError(
+            f"{self.name}: the stored tensors are not those of a weight {shape[0]} x {shape[1]}; pack it again"
+        )

@@ -1,0 +1,46 @@
+"""The layout that our bit mask and dense kernels read: pairs of rows, in blocks of 64 columns."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sparsearch.hardware import native
+from sparsearch.hardware.kernels import many_tokens
+from sparsearch.hardware.kernels.base import Packed
+from sparsearch.hardware.kernels.native_backend import NativeBackend
+
+GROUP_ROWS = 2
+BLOCK = 64
+
+
+class BlockBackend(NativeBackend):
+    """A kernel on weights in this layout.
+
+    Attributes:
+        kind: of `enum Kind` in kernels.h.
+        stored: type of the values.
+    """
+
+    kind: ClassVar[int]
+    stored: ClassVar[torch.dtype]
+
+    def matmul(self, x: Tensor, packed: Packed) -> Tensor:
+        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 at a time, or many at once."""
+        assert isinstance(packed.handle, native.Handle)
+        return many_tokens.product(packed.handle, x, packed.shape[0])
+
+
+def blocks(matrix: Tensor) -> Tensor:
+    """A matrix as `[groups, blocks, 2, 64]`, with zeros around."""
+    rows, columns = matrix.shape
+    padded = torch.nn.functional.pad(matrix, (0, -columns % BLOCK, 0, -rows % GROUP_ROWS))
+    return padded.view(-1, GROUP_ROWS, padded.shape[1] // BLOCK, BLOCK).transpose(1, 2).contiguous()
+
+
+def matrix_of(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The inverse of `blocks`."""
+    whole = values.transpose(1, 2).reshape(values.shape[0] * GROUP_ROWS, -1)
+    return whole[: shape[0], : shape[1]].contiguous()
