@@ -14,6 +14,7 @@ from sparsearch.search.base import Evaluate, Options, Problem, Progress, Request
 from sparsearch.search.basis import Basis, curve_allocation, depth_basis, scaled_allocation
 from sparsearch.search.checks import positive_integer
 from sparsearch.search.moves import level_switch
+from sparsearch.search.scores import draw_sequences
 from sparsearch.search.surrogate import fisher_costs
 from sparsearch.search.tradeoff import Descent, Tradeoff, lowest, resource_names
 from sparsearch.space.allocation import Allocation
@@ -134,8 +135,7 @@ class Bayesian(Searcher):
 
     def steps(self) -> Steps:
         """One request a batch of trials, then one a batch of level switches, and one for the front."""
-        drawn = self.rng.choice(self.problem.sequences, size=self._count, replace=False)
-        sequences = tuple(sorted(drawn.tolist()))
+        sequences = draw_sequences(self.problem, self.options.sequences, self.rng)
         basis = depth_basis(self.problem.space, self.options.coefficients)
         propose = yield from self._propose(basis, sequences)
         descent = Descent(self.problem, self.options.resources) if self.options.resources else None

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from sparsearch.search.base import Evaluate, Options, Progress, Searcher, Sense, Steps
 from sparsearch.search.checks import number, positive_integer
+from sparsearch.search.scores import draw_sequences
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import cheapest, repair
@@ -103,8 +104,8 @@ class Differentiable(Searcher):
         for step in range(total):
             temperature = COOLEST ** (step / max(total - 1, 1))
             drawn = repair(space, limits, relaxed.draw(temperature, self.rng), self.rng)
-            rows = self.rng.choice(self.problem.sequences, size=self._count, replace=False)
-            sensed = yield Sense(drawn, tuple(sorted(rows.tolist())), gradient=True, draws=1)
+            sequences = draw_sequences(self.problem, self._count, self.rng)
+            sensed = yield Sense(drawn, sequences, gradient=True, draws=1)
             changes = sensed.gradient.mean(axis=0) + 0.5 * (sensed.features**2).mean(axis=0)
             relaxed.descend(changes, temperature, self.options.rate)
             if step in marks:
@@ -112,9 +113,8 @@ class Differentiable(Searcher):
             self.progress = Progress(step + 1, total + 1, start)
         for _ in range(self.options.candidates):
             found[repair(space, limits, relaxed.draw(COOLEST, self.rng), self.rng)] = None
-        count = min(self.options.compared, self.problem.sequences)
-        rows = self.rng.choice(self.problem.sequences, size=count, replace=False)
-        means = (yield Evaluate(tuple(found), tuple(sorted(rows.tolist())))).mean(axis=1)
+        compared = draw_sequences(self.problem, self.options.compared, self.rng)
+        means = (yield Evaluate(tuple(found), compared)).mean(axis=1)
         best = list(found)[int(np.argmin(np.where(np.isfinite(means), means, np.inf)))]
         self.progress = Progress(total + 1, total + 1, best)
         return best

@@ -12,6 +12,7 @@ from sparsearch.errors import ConfigError
 from sparsearch.search.base import Evaluate, Options, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer, positive_integers
 from sparsearch.search.moves import level_switch
+from sparsearch.search.scores import draw_sequences
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.space import FloatArray
 
@@ -121,8 +122,7 @@ class EvoPress(Searcher):
                 candidates = [*candidates, parent]
             if len(candidates) <= survivors:
                 continue
-            drawn = self.rng.choice(self.problem.sequences, size=size, replace=False)
-            values = yield Evaluate(tuple(candidates), tuple(sorted(drawn.tolist())))
+            values = yield Evaluate(tuple(candidates), draw_sequences(self.problem, size, self.rng))
             ranking = np.argsort(values.mean(axis=1), kind="stable")
             candidates = [candidates[index] for index in ranking[:survivors]]
         return candidates[0]

@@ -11,6 +11,7 @@ import numpy as np
 from sparsearch.search.allocators.fisher import fisher_start
 from sparsearch.search.base import Evaluate, Options, Progress, Request, Searcher, Sense, Steps
 from sparsearch.search.checks import number, positive_integer
+from sparsearch.search.scores import draw_sequences
 from sparsearch.search.surrogate import Surrogate, within
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import cheapest
@@ -120,7 +121,9 @@ class Quadratic(Searcher):
     def steps(self) -> Steps:
         """Start, then rounds until nothing is gained."""
         surrogate = Surrogate(self.options.fading)
-        start = self.problem.start or (yield from fisher_start(self, self._draw(self.options.start)))
+        start = self.problem.start or (
+            yield from fisher_start(self, draw_sequences(self.problem, self.options.start, self.rng))
+        )
         state = State(start, self._fitting(self.options.sequences), self.options.radius)
         self.progress = Progress(0, 1, state.current)
         rounds = 0
@@ -207,11 +210,6 @@ class Quadratic(Searcher):
     def _fitting(self, size: int) -> int:
         """`size`, or what leaves as many sequences of the panel to compare on."""
         return max(min(size, self.problem.sequences // 2), 1)
-
-    def _draw(self, size: int) -> tuple[int, ...]:
-        """Random sequences of the panel, all if it has no more."""
-        count = min(size, self.problem.sequences)
-        return tuple(sorted(self.rng.choice(self.problem.sequences, size=count, replace=False).tolist()))
 
 
 def _in_order(sequences: Iterable[int]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from sparsearch.errors import ConfigError
 from sparsearch.search.base import Evaluate, Options, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer
+from sparsearch.search.scores import draw_sequences
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import repair
 from sparsearch.space.space import IntArray
@@ -71,8 +72,7 @@ class RandomSearch(Searcher):
 
     def steps(self) -> Steps:
         """Batches of distinct allocations on one set of sequences."""
-        drawn = self.rng.choice(self.problem.sequences, size=self._sequences, replace=False)
-        sequences = tuple(sorted(drawn.tolist()))
+        sequences = draw_sequences(self.problem, self._sequences, self.rng)
         candidates = islice(self._distinct(), self.options.evaluations)
         best, least, done = None, np.inf, 0
         while batch := tuple(islice(candidates, BATCH)):

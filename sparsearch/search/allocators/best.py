@@ -11,6 +11,7 @@ import numpy as np
 from sparsearch.search.allocators.registry import BY_NAME
 from sparsearch.search.base import Evaluate, Options, Problem, Progress, Searcher, Steps
 from sparsearch.search.checks import positive_integer
+from sparsearch.search.scores import draw_sequences
 from sparsearch.space.allocation import Allocation
 
 
@@ -58,8 +59,8 @@ class BestAllocator(Searcher):
             allocation = yield from kind(self.problem, kind.options_type(), rng).steps()
             found[allocation] = None
             self.progress = Progress(number + 1, len(members) + 1, next(iter(found)))
-        drawn = self.rng.choice(self.problem.sequences, size=self._sequences, replace=False)
-        means = (yield Evaluate(tuple(found), tuple(sorted(drawn.tolist())))).mean(axis=1)
+        drawn = draw_sequences(self.problem, self.options.sequences, self.rng)
+        means = (yield Evaluate(tuple(found), drawn)).mean(axis=1)
         best = list(found)[int(np.argmin(np.where(np.isnan(means), np.inf, means)))]
         self.progress = Progress(len(members) + 1, len(members) + 1, best)
         return best

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from sparsearch.search.base import Options, Progress, Request, Searcher, Sense, Steps
 from sparsearch.search.checks import positive_integer
+from sparsearch.search.scores import draw_sequences
 from sparsearch.search.surrogate import fisher_costs
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.repair import cheapest
@@ -47,9 +48,7 @@ class Fisher(Searcher):
 
     def steps(self) -> Steps:
         """One request."""
-        count = min(self.options.sequences, self.problem.sequences)
-        drawn = self.rng.choice(self.problem.sequences, size=count, replace=False)
-        found = yield from fisher_start(self, tuple(sorted(drawn.tolist())))
+        found = yield from fisher_start(self, draw_sequences(self.problem, self.options.sequences, self.rng))
         self.progress = Progress(1, 1, found)
         return found
 
