@@ -15,7 +15,7 @@ from sparsearch.job.journal import Journal
 from sparsearch.search import Searcher
 from sparsearch.search.front import Front, hypervolume, knee, make_front, nondominated, thin
 from sparsearch.space import Allocation, Profile
-from sparsearch.space.space import FloatArray
+from sparsearch.space.space import FloatArray, summed
 
 FRONT_POINTS = 16
 """Points of a front that are measured on held-out text and written, the least crowded ones."""
@@ -117,8 +117,7 @@ def read_front(journal: Journal) -> FrontRecord | None:
 def _spent(arrays: dict[str, FloatArray], allocations: Sequence[Allocation]) -> FloatArray:
     """What `allocations` cost, `[n, resources]`."""
     levels = np.array([allocation.levels for allocation in allocations], dtype=np.int64)
-    costs = arrays["costs"][:, np.arange(levels.shape[1]), levels].sum(axis=-1)
-    return np.asarray(costs.T + arrays["constants"])
+    return np.asarray(summed(arrays["costs"], levels).T + arrays["constants"])
 
 
 def hypervolume_curve(record: FrontRecord) -> list[tuple[float, float]]:

@@ -14,7 +14,7 @@ from sparsearch.search.scores import Scores, draw_sequences
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.budget import Limits
 from sparsearch.space.repair import cheapest
-from sparsearch.space.space import FloatArray
+from sparsearch.space.space import FloatArray, summed
 
 
 def resource_names(given: Any, least: int = 0) -> tuple[str, ...]:
@@ -96,12 +96,11 @@ class Descent:
     def __init__(self, problem: Problem, resources: tuple[str, ...]) -> None:
         space, limits = problem.space, problem.limits
         tables = np.stack([space.costs[name] for name in resources])
-        self._problem, self._resources = problem, resources
-        self._most = np.array(
-            [_summed(tables, cheapest(space, limits, -table))[row] for row, table in enumerate(tables)]
-        )
-        dense = np.maximum(_summed(tables, space.dense()), np.finfo(np.float64).tiny)
-        self._least = _summed(tables, cheapest(space, limits, (tables / dense[:, None, None]).sum(axis=0)))
+        self._problem, self._resources, self._tables = problem, resources, tables
+        self._most = np.array([summed(table, cheapest(space, limits, -table).array) for table in tables])
+        dense = np.maximum(summed(tables, space.dense().array), np.finfo(np.float64).tiny)
+        tightest = cheapest(space, limits, (tables / dense[:, None, None]).sum(axis=0))
+        self._least = summed(tables, tightest.array)
 
     def limits(self, shares: FloatArray) -> Limits:
         """The budget with bounds on the resources that lie `shares` `[resources]`, 0 to 1, of the way down."""
@@ -110,8 +109,7 @@ class Descent:
 
     def below(self, allocation: Allocation) -> Limits:
         """The budget with what the sites cost in `allocation` as bounds on the resources."""
-        tables = np.stack([self._problem.space.costs[name] for name in self._resources])
-        return tightened(self._problem, self._resources, _summed(tables, allocation))
+        return tightened(self._problem, self._resources, summed(self._tables, allocation.array))
 
 
 def tightened(problem: Problem, resources: tuple[str, ...], bounds: FloatArray) -> Limits:
@@ -122,8 +120,3 @@ def tightened(problem: Problem, resources: tuple[str, ...], bounds: FloatArray) 
         found[name] = min(bound, found.get(name, np.inf))
     costs = np.stack([problem.space.costs[name] for name in found])
     return Limits(tuple(found), np.array(list(found.values())), costs)
-
-
-def _summed(tables: FloatArray, allocation: Allocation) -> FloatArray:
-    """What the sites cost in `allocation` by each of `tables` `[n, sites, max levels]`, `[n]`."""
-    return tables[:, np.arange(tables.shape[1]), allocation.array].sum(axis=1)

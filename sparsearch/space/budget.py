@@ -12,7 +12,7 @@ import numpy as np
 from sparsearch.errors import ConfigError, InfeasibleBudgetError, did_you_mean
 from sparsearch.space.allocation import Allocation
 from sparsearch.space.knapsack import solve_knapsack
-from sparsearch.space.space import FloatArray, IntArray, SearchSpace
+from sparsearch.space.space import FloatArray, IntArray, SearchSpace, summed
 
 UNITS = {
     "": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -193,7 +193,7 @@ class Limits:
 
     def spent(self, levels: IntArray) -> FloatArray:
         """Summed costs `[R]` of `levels` `[sites]`."""
-        return self.costs[:, np.arange(levels.shape[0]), levels].sum(axis=1)
+        return summed(self.costs, levels)
 
     def met(self, allocation: Allocation) -> bool:
         """Whether `allocation` meets every bound."""

@@ -79,8 +79,7 @@ class SearchSpace:
 
     def site_cost(self, resource: str, levels: IntArray) -> FloatArray:
         """Cost of the sites alone for `levels` `[..., sites]`, summed over sites to `[...]`."""
-        table = self.costs[resource]
-        return table[np.arange(len(self)), levels].sum(axis=-1)
+        return summed(self.costs[resource], levels)
 
     def least(self, resource: str) -> float:
         """What the model costs in `resource` at the least; a latency may be lower at a denser level."""
@@ -115,6 +114,11 @@ class SearchSpace:
             }
             for site, levels in zip(self.sites, self.levels, strict=True)
         ]
+
+
+def summed(tables: FloatArray, levels: IntArray) -> FloatArray:
+    """Entries of `tables` `[..., sites, max levels]` at `levels` `[..., sites]`, summed over the sites."""
+    return np.asarray(tables[..., np.arange(tables.shape[-2]), levels].sum(axis=-1))
 
 
 def pad_rows(rows: Sequence[Sequence[float]], fill: float) -> FloatArray:
