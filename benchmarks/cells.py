@@ -6,6 +6,7 @@ its figures, so a benchmark that was stopped goes on where it was, and one that 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +29,22 @@ from sparsearch.supernet import Supernet, Switcher, build_supernet
 
 POINTS = 20
 BATCH_TOKENS = 4096
+
+
+def cell_parser(text: str | None, work: Path, out: Path) -> argparse.ArgumentParser:
+    """What all comparisons of searchers are asked on the command line; `work` and `out` are defaults."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="checkpoint folder, repeatable (default: the embedded model)")
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default %(default)s)")
+    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
+    parser.add_argument(
+        "--work", type=Path, default=work, help="folder of journals and supernets (default %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
+    return parser
 
 
 def prepare_model(

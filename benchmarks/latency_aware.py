@@ -18,14 +18,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from accumulation import BATCH
+from cells import batch, evaluations
 from common import SEED, Check, finish, parse_arguments, reference_job
 from hardware_table import measured, say, timed_allocations
 
 from sparsearch.evaluation.evaluator import Evaluator
 from sparsearch.evaluation.intervals import paired_difference
 from sparsearch.job.journal import Journal
-from sparsearch.job.loop import JournaledEvaluations, SearchLoop
+from sparsearch.job.loop import SearchLoop
 from sparsearch.job.prepare import Prepared
 from sparsearch.search import Problem, make_searcher
 from sparsearch.seeds import spawn
@@ -72,19 +72,18 @@ def pair(search: Search, space: SearchSpace, tokens: int, seed: int) -> Pair:
 def searching(job: Prepared, switcher: Switcher, journal: Journal, seed: int) -> Search:
     """Searches on the search panel; what a journal knows is not computed again."""
     panel = job.panels.search
-    evaluator = Evaluator(job.model, switcher, panel, job.objectives[:1], BATCH)
-    evaluations = JournaledEvaluations(evaluator, journal, "search")
+    searched = evaluations(job, switcher, journal, panel, "search")
 
     def search(space: SearchSpace, budget: Budget) -> Allocation:
         problem = Problem(space, budget.limits(space), len(panel), panel.length)
-        return SearchLoop(make_searcher(SEARCHER, {}, problem, seed), evaluations).run()
+        return SearchLoop(make_searcher(SEARCHER, {}, problem, seed), searched).run()
 
     return search
 
 
 def compared(job: Prepared, switcher: Switcher, each: Pair) -> dict[str, Any]:
     """Held-out KL of both, and the paired difference relative to that of the second."""
-    evaluator = Evaluator(job.model, switcher, job.panels.heldout, job.objectives[:1], BATCH)
+    evaluator = Evaluator(job.model, switcher, job.panels.heldout, job.objectives[:1], batch(job.panels.heldout.length))
     own, other = evaluator.values([each.by_latency, each.by_params], range(len(job.panels.heldout)))
     change, base = paired_difference(own, other, spawn(SEED, "pair")), float(other.mean())
     return {

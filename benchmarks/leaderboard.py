@@ -15,7 +15,6 @@ Every cell is a journal below the results folder: a benchmark that was stopped g
 
 from __future__ import annotations
 
-import argparse
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import built, evaluations, identity, journal_of, prepare_model
+from cells import built, cell_parser, evaluations, identity, journal_of, prepare_model
 from common import RESULTS, Check, finish
 from ranking import Cell, draw, ranked, table_rows
 
@@ -225,19 +224,9 @@ def checks(found: Sequence[Cell], tokens: float) -> list[Check]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="checkpoint folder, repeatable (default: the embedded model)")
-    parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = cell_parser(__doc__, WORK, RESULTS / "leaderboard.json")
     parser.add_argument("--tokens", type=float, help=f"that each may spend (default {TOKENS:.0e})")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default %(default)s)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
     parser.add_argument("--only", nargs="+", choices=list(SEARCHERS), metavar="NAME", help="these alone")
-    parser.add_argument(
-        "--work", type=Path, default=WORK, help="folder of journals and supernets (default %(default)s)"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS / "leaderboard.json")
-    parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
     given = parser.parse_args()
     targets, seeds = (given.targets[:1], 1) if given.quick else (given.targets, given.seeds)
     tokens = given.tokens or (QUICK_TOKENS if given.quick else TOKENS)

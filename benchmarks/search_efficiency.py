@@ -11,7 +11,6 @@ Every run is a journal below the results folder: a benchmark that was stopped go
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from cells import built, evaluations, identity, journal_of, prepare_model, spread
+from cells import built, cell_parser, evaluations, identity, journal_of, prepare_model, spread
 from common import RESULTS, Check, Row, finish, table
 from efficiency import Result, draw, duels, summary
 
@@ -110,12 +109,7 @@ def checks(results: Sequence[Result], found: Sequence[Row]) -> list[Check]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="checkpoint folder, repeatable (default: the embedded model)")
-    parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default %(default)s)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
+    parser = cell_parser(__doc__, WORK, RESULTS / "search_efficiency.json")
     parser.add_argument(
         "--factor", type=float, default=32, help="published tokens are divided by it (default %(default)s)"
     )
@@ -123,11 +117,6 @@ def main() -> None:
         "--generations", type=int, default=400, help="where EvoPress's schedules are cut off (default %(default)s)"
     )
     parser.add_argument("--only", nargs="+", help="these searchers alone")
-    parser.add_argument(
-        "--work", type=Path, default=WORK, help="folder of journals and supernets (default %(default)s)"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS / "search_efficiency.json")
-    parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")
     given = parser.parse_args()
     targets, seeds = (given.targets[:1], 1) if given.quick else (given.targets, given.seeds)
     if given.threads:
