@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import SEED, Check, finish, parse_arguments
-from hardware_table import measured, say, storage, timed_allocations
+from hardware_table import measured, say, timed_allocations
 from scipy.stats import spearmanr
 
 from sparsearch.api import DEFAULT_LEVELS, search_space
@@ -89,7 +89,7 @@ def main() -> None:
         allocations = random_allocations(plain, count)
         for tokens in counts:
             runs = table.runs_of(architecture(whole.model))
-            found = latency(plain, table, tokens, storage(whole.model), runs)
+            found = latency(plain, table, tokens, whole.model.storage_name, runs)
             calibrations[tokens] = {"scale": found.scale, "error": found.error, "constant": found.constant}
             say(f"{tokens} tokens: scale {found.scale:.3f}, error of the calibration {found.error:.1%}")
             space = with_latency(plain, found, 4)

@@ -19,7 +19,6 @@ from sparsearch.hardware.measure import measure, open_table
 from sparsearch.hardware.measure_model import ModelPlan, Packer, measure_model, timed_variants
 from sparsearch.hardware.model_plan import LIMIT, model_plan
 from sparsearch.hardware.table import Table
-from sparsearch.model.prunable import PrunableModel
 from sparsearch.runtime.linear import Form, PackedLinear
 from sparsearch.space import Allocation, SearchSpace, level_grid
 
@@ -52,7 +51,7 @@ def timed_allocations(
     rounds: int,
 ) -> dict[str, float]:
     """Median seconds of one forward of the model with every allocation, on the backends that the table chooses."""
-    packer = Packer(whole, Chooser(table, tokens, rivals("cpu", storage(whole.model))))
+    packer = Packer(whole, Chooser(table, tokens, rivals("cpu", whole.model.storage_name)))
     variants = {
         name: packer.modules({
             site: levels[index] for site, levels, index in zip(space.sites, space.levels, each.levels, strict=True)
@@ -61,11 +60,6 @@ def timed_allocations(
     }  # fmt: skip
     taken = timed_variants(whole.model, variants, tokens, rounds, NO_LIMIT, time.perf_counter)
     return {name: median(seconds) for name, seconds in taken.items()}
-
-
-def storage(model: PrunableModel) -> str:
-    """torch's name of the checkpoint's type."""
-    return str(model.storage_dtype).removeprefix("torch.")
 
 
 def say(text: str) -> None:

@@ -56,7 +56,7 @@ def table_for(model, errors=(0.0, 0.0, 0.0), fingerprint=None):
         for label, off in zip(LABELS, (0.0, *errors), strict=True):
             linears = sum(best_seconds(shape, tokens, density_of(shape, label)) for shape in shapes.values())
             runs.append(Run(tokens, label, (OUTSIDE + SCALE * linears) * (1 + off), 0.0))
-    storage = str(model.storage_dtype).removeprefix("torch.")
+    storage = model.storage_name
     return dataclasses.replace(
         table, models=(ModelRuns(architecture(model), model.name, storage, shapes, tuple(runs)),)
     )

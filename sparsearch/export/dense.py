@@ -194,7 +194,7 @@ def _save_model(model: PrunableModel, state: dict[str, Tensor], folder: Path) ->
     shell.config = copy.deepcopy(module.config)
     shell.save_pretrained(folder, state_dict=state)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = str(model.storage_dtype).removeprefix("torch.")
+    config["dtype"] = model.storage_name
     write_json(folder / "config.json", config)
 
 

@@ -139,7 +139,7 @@ def measure_model(
         progress: told the token counts done and in all.
     """
     missing, sites = plan.left(table), find_sites(plan.model)
-    storage = str(plan.model.storage_dtype).removeprefix("torch.")
+    storage = plan.model.storage_name
     runs = table.runs_of(architecture(plan.model)) or ModelRuns(
         architecture(plan.model), plan.model.name, storage, {site.name: site_shape(site) for site in sites}
     )

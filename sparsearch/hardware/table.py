@@ -68,11 +68,7 @@ class Table:
             "fingerprint": dict(self.fingerprint),
             "rounds": self.rounds,
             "cells": [dataclasses.asdict(cell) | {"shape": list(cell.shape)} for cell in self.cells],
-            "models": [
-                dataclasses.asdict(runs)
-                | {"linears": {name: list(shape) for name, shape in runs.linears.items()}, "runs": _rows(runs)}
-                for runs in self.models
-            ],
+            "models": [dataclasses.asdict(runs) for runs in self.models],
         }
 
 
@@ -143,10 +139,6 @@ def _model(row: Mapping[str, Any]) -> ModelRuns:
 def _check_type(name: object) -> None:
     if not isinstance(getattr(torch, str(name), None), torch.dtype):
         raise ValueError(f"{name!r} is no type of torch's")
-
-
-def _rows(runs: ModelRuns) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(run) for run in runs.runs]
 
 
 def _numbers(*values: object) -> bool:

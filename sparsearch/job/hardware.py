@@ -26,13 +26,11 @@ class Priced:
     """A search space with latencies.
 
     Attributes:
-        latency: the cost model of the space.
         text: what the latencies are of, and how well they predict, in words.
         doubts: why they may be wrong, a sentence each.
     """
 
     space: SearchSpace
-    latency: Latency
     text: str
     doubts: tuple[str, ...]
 
@@ -82,7 +80,7 @@ def priced(space: SearchSpace, model: PrunableModel, table: Table, name: Path, t
     Raises:
         ConfigError: a shape or token count was not measured.
     """
-    storage = str(model.storage_dtype).removeprefix("torch.")
+    storage = model.storage_name
     runs = table.runs_of(architecture(model))
     try:
         found = latency(space, table, tokens, storage, runs)
@@ -100,7 +98,7 @@ def priced(space: SearchSpace, model: PrunableModel, table: Table, name: Path, t
             "measure again on an idle machine, into another file"
         )
     itemsize = getattr(torch, table.dtype).itemsize
-    return Priced(with_latency(space, found, itemsize), found, _text(found, table), tuple(doubts))
+    return Priced(with_latency(space, found, itemsize), _text(found, table), tuple(doubts))
 
 
 def _text(found: Latency, table: Table) -> str:

@@ -28,6 +28,11 @@ class PrunableModel:
     storage_dtype: torch.dtype
 
     @property
+    def storage_name(self) -> str:
+        """torch's name of `storage_dtype`, such as `bfloat16`."""
+        return str(self.storage_dtype).removeprefix("torch.")
+
+    @property
     def device(self) -> torch.device:
         """Where the first parameter lies; inputs go there."""
         return next(self.module.parameters()).device
