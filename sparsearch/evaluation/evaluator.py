@@ -9,13 +9,15 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sparsearch.errors import ConfigError, ResourceError
-from sparsearch.evaluation.objectives import Objective
+from sparsearch.evaluation.objectives import Objective, OutputObjective, TraceObjective
 from sparsearch.evaluation.prefix import divergences, prefix_order, wanted_depths
 from sparsearch.evaluation.states import StateCache
+from sparsearch.evaluation.student import StudentOutputs
 from sparsearch.evaluation.teacher import Teacher
+from sparsearch.evaluation.tracer import Tracer
 from sparsearch.model.blockwise import Batch, Blockwise
 from sparsearch.model.panel import Panel
 from sparsearch.model.prunable import PrunableModel
@@ -44,18 +46,10 @@ class Spent:
     forward_seconds: float = 0.0
     switch_seconds: float = 0.0
 
-
-@dataclass
-class StudentOutputs:
-    """Outputs of the model as it stands; logits are computed a slice of positions at a time."""
-
-    runner: Blockwise
-    hidden: Tensor
-    batch: Batch
-
-    def logits(self, rows: slice) -> Tensor:
-        """Logits `[batch, rows, vocabulary]`."""
-        return self.runner.head(self.hidden[:, rows], self.batch)
+    @property
+    def tokens(self) -> float:
+        """Forward-token equivalents, a backward counted as two forwards."""
+        return self.forward_tokens + 2 * self.backward_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +59,7 @@ class Evaluation:
     Attributes:
         index: of the allocation in the request.
         values: objective name to float64 `[sequences]`.
+        forward_tokens: a backward counted as two forwards.
     """
 
     index: int
@@ -79,10 +74,12 @@ class Evaluator:
 
     Candidates of one call run as a trie over the segments of a forward (attention, MLP, ...): sorted, so that
     neighbours share the longest prefix, each enters at the first segment where it differs, with the cached outputs
-    of those before. The numbers are those of evaluating one by one with the same batches.
+    of those before. The numbers are those of evaluating one by one with the same batches. Objectives that compare
+    gradients take no part in this: they have a whole forward and backward of their own (`Tracer`).
 
     Attributes:
-        objectives: all are computed from the same forward; the first is the one that `values` gives.
+        objectives: all that compare outputs are computed from the same forward; the first of all is the one that
+            `values` gives.
         batch_size: sequences per forward.
         state_bytes: bound on the outputs cached in a call, shared evenly by its batches; what does not fit is
             recomputed.
@@ -102,6 +99,9 @@ class Evaluator:
         self.runner = Blockwise(self.model)
         needs_teacher = any(objective.needs_teacher for objective in self.objectives)
         self.teacher = Teacher(self.runner, self.switcher, self.panel) if needs_teacher else None
+        self._of_outputs = [each for each in self.objectives if isinstance(each, OutputObjective)]
+        self._of_traces = [each for each in self.objectives if isinstance(each, TraceObjective)]
+        self.tracer = Tracer(self) if self._of_traces else None
 
     @cached_property
     def segments(self) -> Segments:
@@ -136,37 +136,37 @@ class Evaluator:
         starts = divergences(allocations, order, segments.sites, len(segments.modules))
         batches = self.batches(sequences)
         caches = [StateCache(segments, self.state_bytes // len(batches)) for _ in batches]
-        self.learn(batches)
+        for rows, _ in batches:
+            self.learn(rows)
         for position, index in enumerate(order):
-            begun, tokens = time.perf_counter(), self.spent.forward_tokens
+            begun, tokens = time.perf_counter(), self.spent.tokens
             self._switch(allocations[index])
             leave = {needed for depth in wanted_depths(starts, position) for needed in segments.needed(depth)}
+            run = time.perf_counter()
             parts = [
-                self._run(rows, batch, starts[position], leave, cache)
+                self._compare_outputs(rows, batch, starts[position], leave, cache) | self._compare_traces(rows, batch)
                 for (rows, batch), cache in zip(batches, caches, strict=True)
             ]
-            values = dict(zip((o.name for o in self.objectives), np.concatenate(parts, axis=1), strict=True))
+            self.spent.forward_seconds += time.perf_counter() - run
+            values = {each.name: np.concatenate([part[each.name] for part in parts]) for each in self.objectives}
             _check_finite(values, sequences)
-            yield Evaluation(index, values, self.spent.forward_tokens - tokens, time.perf_counter() - begun)
+            yield Evaluation(index, values, self.spent.tokens - tokens, time.perf_counter() - begun)
 
     def batches(self, sequences: Sequence[int]) -> list[tuple[list[int], Batch]]:
         """Sequences and their items on the model's device, a batch at a time."""
         groups = [
             list(sequences[start : start + self.batch_size]) for start in range(0, len(sequences), self.batch_size)
         ]
-        device = self.model.device
-        return [(rows, {name: value.to(device) for name, value in self.panel.batch(rows).items()}) for rows in groups]
+        return [(rows, self._batch(rows)) for rows in groups]
 
-    def learn(self, batches: list[tuple[list[int], Batch]]) -> None:
-        """Runs the dense model where its answers are not known yet."""
-        if self.teacher is None:
-            return
+    def learn(self, sequences: Sequence[int]) -> None:
+        """Runs the dense model on those of `sequences`, in one batch, whose answers are not known yet."""
         begun = time.perf_counter()
-        for rows, _ in batches:
-            missing = self.teacher.missing(rows)
-            if missing:
-                self.teacher.learn(missing, self.batches(missing)[0][1])
-                self.spent.forward_tokens += len(missing) * self.panel.length
+        if self.teacher is not None and (missing := self.teacher.missing(sequences)):
+            self.teacher.learn(missing, self._batch(missing))
+            self.spent.forward_tokens += len(missing) * self.panel.length
+        if self.tracer is not None and (missing := self.tracer.missing(sequences)):
+            self.tracer.learn(missing, self._batch(missing))
         self.spent.forward_seconds += time.perf_counter() - begun
 
     def _switch(self, allocation: Allocation) -> None:
@@ -174,21 +174,36 @@ class Evaluator:
         self.switcher.switch(allocation)
         self.spent.switch_seconds += time.perf_counter() - begun
 
-    def _run(self, rows: list[int], batch: Batch, start: int, leave: set[int], cache: StateCache) -> FloatArray:
-        """Float64 `[objectives, sequences]`: one candidate on one batch, from the deepest cached outputs that hold."""
-        begun = time.perf_counter()
+    def _batch(self, rows: list[int]) -> Batch:
+        return {name: value.to(self.model.device) for name, value in self.panel.batch(rows).items()}
+
+    def _compare_outputs(
+        self, rows: list[int], batch: Batch, start: int, leave: set[int], cache: StateCache
+    ) -> dict[str, FloatArray]:
+        """Name to float64 `[sequences]`: one candidate on one batch, from the deepest cached outputs that hold."""
+        if not self._of_outputs:
+            return {}
         start = cache.enter(start, leave)
         watch = {self.segments.modules[depth - 1]: partial(cache.keep, depth) for depth in leave if depth > start}
         run = self.runner.run(batch, known=self.segments.known(start, cache.outputs), watch=watch)
         assert run.hidden is not None
         student = StudentOutputs(self.runner, run.hidden, batch)
         teacher = None if self.teacher is None else self.teacher.outputs(rows, batch)
-        values = [objective.values(student, teacher, batch).numpy() for objective in self.objectives]
+        values = {each.name: each.values(student, teacher, batch).numpy() for each in self._of_outputs}
         tokens = len(rows) * self.panel.length
         self.spent.forward_tokens += tokens * float(self.shares[start:].sum())
         self.spent.reused_tokens += tokens * float(self.shares[:start].sum())
-        self.spent.forward_seconds += time.perf_counter() - begun
-        return np.stack(values)
+        return values
+
+    def _compare_traces(self, rows: list[int], batch: Batch) -> dict[str, FloatArray]:
+        """Name to float64 `[sequences]`: one candidate on one batch, from a forward and a backward of its own."""
+        if self.tracer is None:
+            return {}
+        space = self.switcher.supernet.space
+        sizes = np.array([site.size for site in space.sites], dtype=np.float64)
+        kept = torch.from_numpy(sizes * (1 - space.sparsities[np.arange(len(space)), self.switcher.current.array]))
+        student, dense = self.tracer.traces(rows, batch), self.tracer.dense(rows)
+        return {each.name: each.compare(student, dense, kept).numpy() for each in self._of_traces}
 
 
 def _check_finite(values: dict[str, FloatArray], sequences: Sequence[int]) -> None:

@@ -51,10 +51,9 @@ class JournaledStatistics:
         return arrays["values"]
 
     def _compute(self, request: Measure, key: str) -> dict[str, np.ndarray]:
-        begun, spent = time.perf_counter(), self.evaluator.spent
-        before = spent.forward_tokens + 2 * spent.backward_tokens
+        begun, before = time.perf_counter(), self.evaluator.spent.tokens
         values = measure(
             self.evaluator, request.statistic, request.sequences, dict(request.parameters), spawn_integer(0, key)
         )
-        tokens = spent.forward_tokens + 2 * spent.backward_tokens - before
+        tokens = self.evaluator.spent.tokens - before
         return {"values": values, "spent": np.array([tokens, time.perf_counter() - begun])}

@@ -52,8 +52,7 @@ class JournaledSensitivities:
         return Sensitivities(arrays.get("gradient"), arrays.get("features"))
 
     def _compute(self, request: Sense, key: str) -> dict[str, np.ndarray]:
-        begun, spent = time.perf_counter(), self.evaluator.spent
-        before = spent.forward_tokens + 2 * spent.backward_tokens
+        begun, before = time.perf_counter(), self.evaluator.spent.tokens
         teach(self.evaluator, request.sequences)
         found = self._sensitivity.at(
             request.allocation,
@@ -62,7 +61,7 @@ class JournaledSensitivities:
             draws=request.draws,
             seed=spawn_integer(0, key),
         )
-        tokens = spent.forward_tokens + 2 * spent.backward_tokens - before
+        tokens = self.evaluator.spent.tokens - before
         tables = {"gradient": found.gradient, "features": found.features}
         arrays = {name: table for name, table in tables.items() if table is not None}
         return arrays | {"spent": np.array([tokens, time.perf_counter() - begun])}
@@ -79,14 +78,6 @@ def teach(evaluator: Evaluator, sequences: tuple[int, ...]) -> None:
     The last bits of a forward depend on which sequences share it, and a resumed run has not asked what the
     run before it had: groups that follow from the requests would give it other values.
     """
-    if evaluator.teacher is None:
-        return
-    begun = time.perf_counter()
-    size, panel = evaluator.batch_size, evaluator.panel
+    size, count = evaluator.batch_size, len(evaluator.panel)
     for start in sorted({sequence // size * size for sequence in sequences}):
-        group = range(start, min(start + size, len(panel)))
-        if evaluator.teacher.missing(group):
-            batch = {name: value.to(evaluator.model.device) for name, value in panel.batch(group).items()}
-            evaluator.teacher.learn(group, batch)
-            evaluator.spent.forward_tokens += len(group) * panel.length
-    evaluator.spent.forward_seconds += time.perf_counter() - begun
+        evaluator.learn(range(start, min(start + size, count)))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sparsearch.evaluation import sensitivity as sensitivity_module
+from sparsearch.evaluation import sequence_backward
 from sparsearch.evaluation.backward import backward_by_block, backward_whole
 from sparsearch.evaluation.live_bytes import LiveBytes
 from sparsearch.evaluation.sensitivity import Sensitivity
@@ -31,7 +31,7 @@ def assert_modes_agree(evaluator, monkeypatch, rtol, atol):
     count = len(evaluator.panel)
     whole = tables(evaluator, range(count), 2**60)
     one_by_one = tables(evaluator, range(count), 0)
-    monkeypatch.setattr(sensitivity_module, "backward_whole", backward_by_block)
+    monkeypatch.setattr(sequence_backward, "backward_whole", backward_by_block)
     by_block = tables(evaluator, range(count), 2**60)
     for other in (by_block, one_by_one):
         for expected, found in zip(whole, other, strict=True):
@@ -225,7 +225,7 @@ def test_the_bound_chooses_the_mode_and_the_sequences_of_a_pass(deep, monkeypatc
             ran.append((name, len(batch["input_ids"])))
             run(runner, batch, scalars, begin)
 
-        monkeypatch.setattr(sensitivity_module, name, spy)
+        monkeypatch.setattr(sequence_backward, name, spy)
 
     spied("backward_whole", backward_whole)
     spied("backward_by_block", backward_by_block)

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from sparsearch.evaluation.backward import backward_by_block, backward_whole
-from sparsearch.evaluation.evaluator import StudentOutputs
 from sparsearch.evaluation.objectives.labels import inverse_cdf
 from sparsearch.evaluation.sensitivity import Sensitivity
+from sparsearch.evaluation.student import StudentOutputs
 from sparsearch.space import Allocation
 
 STEP = 3e-3  # some families normalise in float32 whatever the dtype: smaller steps drown in its rounding
@@ -18,7 +18,7 @@ def force(monkeypatch):
     def use(mode):
         run = backward_by_block if mode == "by block" else backward_whole
         for name in ("backward_whole", "backward_by_block"):
-            monkeypatch.setattr(f"sparsearch.evaluation.sensitivity.{name}", run)
+            monkeypatch.setattr(f"sparsearch.evaluation.sequence_backward.{name}", run)
 
     return use
 

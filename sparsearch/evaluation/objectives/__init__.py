@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from sparsearch.errors import ConfigError, did_you_mean
-from sparsearch.evaluation.objectives.base import Objective, Outputs
+from sparsearch.evaluation.objectives.base import Objective, OutputObjective, Outputs, TraceObjective
 from sparsearch.evaluation.objectives.cross_entropy import CrossEntropy
 from sparsearch.evaluation.objectives.hidden import HiddenError
 from sparsearch.evaluation.objectives.kl import KL
+from sparsearch.evaluation.objectives.trace import GradientTrace
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "kl": KL,
     "perplexity": CrossEntropy,
     "hidden": HiddenError,
+    "trace": GradientTrace,
 }
 
 
@@ -26,4 +28,4 @@ def make_objective(name: str) -> Objective:
     return OBJECTIVES[name]()
 
 
-__all__ = ["OBJECTIVES", "Objective", "Outputs", "make_objective"]
+__all__ = ["OBJECTIVES", "Objective", "OutputObjective", "Outputs", "TraceObjective", "make_objective"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,14 +22,22 @@ class Outputs(Protocol):
 
 
 class Objective(Protocol):
-    """What is minimised; one value per sequence."""
+    """What is minimised; one value per sequence. Either an `OutputObjective` or a `TraceObjective`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     """How reports call it."""
     unit: ClassVar[str]
     needs_teacher: ClassVar[bool]
+    """Whether it compares with the dense model's outputs."""
     needs_head: ClassVar[bool]
+    passes: ClassVar[int]
+    """Forwards of a sequence that a value takes, a backward counted as two."""
+
+
+@runtime_checkable
+class OutputObjective(Objective, Protocol):
+    """Compares outputs, of one forward; it can be differentiated, so that there are sensitivities."""
 
     def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Float64 `[batch]`, differentiable where gradients are on."""
@@ -44,4 +52,18 @@ class Objective(Protocol):
 
         Args:
             generators: on the CPU, one a sequence.
+        """
+
+
+@runtime_checkable
+class TraceObjective(Objective, Protocol):
+    """Compares gradients, of one forward and one backward; it cannot be differentiated once more."""
+
+    def compare(self, student: Tensor, dense: Tensor, kept: Tensor) -> Tensor:
+        """Float64 `[batch]` from gradient traces.
+
+        Args:
+            student: traces of the model as it stands `[batch, sites, numbers]` (`Tracer`).
+            dense: those of the dense model.
+            kept: weights that each site has left, float64 `[sites]`.
         """

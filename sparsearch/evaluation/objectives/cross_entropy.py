@@ -24,6 +24,7 @@ class CrossEntropy:
     unit: ClassVar[str] = "nats/token"
     needs_teacher: ClassVar[bool] = False
     needs_head: ClassVar[bool] = True
+    passes: ClassVar[int] = 1
 
     def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Float64 `[batch]`."""

@@ -20,6 +20,7 @@ class HiddenError:
     unit: ClassVar[str] = ""
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
+    passes: ClassVar[int] = 1
 
     def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Float64 `[batch]`."""

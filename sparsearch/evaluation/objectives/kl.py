@@ -22,6 +22,7 @@ class KL:
     unit: ClassVar[str] = "nats/token"
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = True
+    passes: ClassVar[int] = 1
 
     def values(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Float64 `[batch]`."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsearch.evaluation.evaluator import Evaluator, StudentOutputs
-from sparsearch.evaluation.objectives import make_objective
+from sparsearch.evaluation.evaluator import Evaluator
+from sparsearch.evaluation.objectives.cross_entropy import CrossEntropy
+from sparsearch.evaluation.student import StudentOutputs
 from sparsearch.model.blockwise import Batch
 from sparsearch.seeds import spawn_integer
 from sparsearch.space.space import FloatArray, SearchSpace
@@ -58,7 +59,7 @@ class Measurement:
         get_head = getattr(self.evaluator.model.module, "get_output_embeddings", lambda: None)
         if get_head() is not None and "input_ids" in batch:
             student = StudentOutputs(self.evaluator.runner, hidden, batch)
-            return make_objective("perplexity").values(student, None, batch)
+            return CrossEntropy().values(student, None, batch)
         seeds = (spawn_integer(self.seed, "projection", row) for row in rows)
         draws = [torch.randn(hidden.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         projected = (hidden * torch.stack(draws).to(hidden)).flatten(1).double().sum(dim=1)
