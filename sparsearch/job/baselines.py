@@ -9,6 +9,7 @@ import numpy as np
 from sparsearch.job.comparison import Candidate
 from sparsearch.job.loop import JournaledEvaluations, SearchLoop
 from sparsearch.search import ALLOCATORS, SEARCHERS, Problem, Searcher, make_searcher
+from sparsearch.search.allocators.best import can_answer
 from sparsearch.search.allocators.statistic import StatisticAllocator
 from sparsearch.space.statistics import STATISTICS
 
@@ -20,8 +21,8 @@ def allocator_rows(problem: Problem, evaluations: JournaledEvaluations, seed: in
     """A row for each allocator but uniform, then the best one again, under the name `best allocator: NAME`.
 
     Those take part, with their default options, that look at no sequence more than once (a forward, or a forward
-    and a backward), and need no errors where the supernet has none. The best is chosen on the first sequences of
-    the search panel, uniform included: held-out text plays no part.
+    and a backward), and need no errors where the supernet has none, no sensitivities where the objective has none.
+    The best is chosen on the first sequences of the search panel, uniform included: held-out text plays no part.
     """
     members = [name for name in ALLOCATORS if _takes_part(SEARCHERS[name], problem)]
     rows = [_row(make_searcher(name, {}, problem, seed), evaluations) for name in members]
@@ -35,7 +36,7 @@ def allocator_rows(problem: Problem, evaluations: JournaledEvaluations, seed: in
 def _takes_part(kind: type[Searcher], problem: Problem) -> bool:
     if issubclass(kind, StatisticAllocator) and STATISTICS[kind.statistic].forwards_per_block:
         return False
-    return problem.errors is not None or not kind.needs_errors
+    return can_answer(problem, kind)
 
 
 def _row(allocator: Searcher, evaluations: JournaledEvaluations) -> Candidate:

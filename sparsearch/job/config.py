@@ -26,6 +26,7 @@ from sparsearch.job.sections import (
 from sparsearch.job.warm_start import read_start
 from sparsearch.job.whole_job import JobConfig
 from sparsearch.job.yaml_file import dump_yaml, parse_yaml, read_mapping
+from sparsearch.search import SEARCHERS
 
 __all__ = [
     "DataConfig",
@@ -82,7 +83,7 @@ def parse_config(mapping: Mapping[str, Any], source: str = "job.yaml") -> JobCon
         ConfigError: one line for each problem, starting with `source` or with the preset's file.
     """
     # An empty section (`searcher:` and nothing behind it) counts as left out.
-    given = DEFAULTS | {"budget": {}} | {key: value for key, value in mapping.items() if value is not None}
+    given = _defaults(mapping) | {"budget": {}} | {key: value for key, value in mapping.items() if value is not None}
     given = absolute_paths(given, Path(source).parent)
     for key, (kind, section) in PRESETS.items():
         name = given[key]
@@ -107,19 +108,20 @@ def parse_config(mapping: Mapping[str, Any], source: str = "job.yaml") -> JobCon
 def with_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of a job's mapping with `a.b=value` set for each override; values are YAML.
 
-    A section that is given by name becomes a mapping first: a preset its content, a searcher its `name`.
+    A section that is given by name becomes a mapping first: a preset its content, a searcher its `name`. Those of the
+    searcher are set first, since the objective that is meant without a name depends on it.
 
     Raises:
         ConfigError: an override without `=`, a value that is not YAML, or a key inside a value without keys.
     """
     changed = copy.deepcopy(dict(mapping))
-    for override in overrides:
+    for override in sorted(overrides, key=lambda override: not override.startswith("searcher")):
         dotted, equals, text = override.partition("=")
         keys = dotted.strip().split(".")
         if not equals or not all(keys):
             raise ConfigError(f"-o {override}: not KEY=VALUE; write for example -o searcher.generations=50")
         if len(keys) > 1:
-            changed[keys[0]] = _expanded(keys[0], changed.get(keys[0]))
+            changed[keys[0]] = _expanded(keys[0], changed.get(keys[0]), _defaults(changed))
         _set(changed, keys, parse_yaml(text, f"-o {override}"), override)
     return changed
 
@@ -132,9 +134,17 @@ def _prefix(text: str) -> Iterator[None]:
         raise ConfigError(f"{text}{error}") from None
 
 
-def _expanded(key: str, value: Any) -> Any:
+def _defaults(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job's mapping means by leaving sections out; the objective is the searcher's own."""
+    searcher = mapping.get("searcher") or DEFAULTS["searcher"]
+    name = searcher.get("name") if isinstance(searcher, Mapping) else searcher
+    known = isinstance(name, str) and name in SEARCHERS
+    return DEFAULTS | ({"objective": SEARCHERS[str(name)].objective} if known else {})
+
+
+def _expanded(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
     """A section as a mapping that single keys can be set in."""
-    value = DEFAULTS.get(key) if value is None else value
+    value = defaults.get(key) if value is None else value
     if value is None or (key, value) == ("data", "builtin"):
         return {}
     if isinstance(value, str) and key in PRESETS:

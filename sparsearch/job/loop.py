@@ -178,14 +178,16 @@ class SearchLoop:
         self.searcher_seconds += time.perf_counter() - begun
 
     def _count(self, request: Request) -> None:
+        length = self.searcher.problem.tokens
         if not isinstance(request, Evaluate):
-            self.tokens += request.forwards * self.searcher.problem.tokens
+            self.tokens += request.forwards * length
             return
+        each = length * self.evaluations.evaluator.objectives[0].passes
         for allocation in request.allocations:
             asked = self._asked.setdefault((self.evaluations.supernet, allocation), set())
             new = len(set(request.sequences) - asked)
-            self.tokens += new * self.searcher.problem.tokens
-            self.memo_tokens += (len(request.sequences) - new) * self.searcher.problem.tokens
+            self.tokens += new * each
+            self.memo_tokens += (len(request.sequences) - new) * each
             asked.update(request.sequences)
 
     def _note(self, incumbent: Allocation | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparsearch.errors import ResourceError
 from sparsearch.job.prepare import Prepared
+from sparsearch.search import ALLOCATORS
 from sparsearch.space import SearchSpace
 from sparsearch.supernet.build import supernet_complete
 
@@ -22,7 +23,8 @@ class Plan:
         supernet_bytes: estimated size on disk.
         disk_free: bytes free where the supernet will lie.
         supernet: where it lies; `supernet_ready` whether it is complete already.
-        search_tokens: tokens that the searcher will evaluate at most, None where it stops by itself.
+        search_tokens: that the searcher will take at most, a backward counted as two forwards; None where it stops
+            by itself.
         reachable: resource to (least, dense) of the whole model.
         budget: the bounds.
         hardware: where latencies come from and how well they predict; None where nothing was measured.
@@ -59,6 +61,8 @@ def make_plan(prepared: Prepared) -> Plan:
     searcher = prepared.searcher()
     evaluations = searcher.evaluations
     folder = prepared.supernet_folder
+    # What allocators ask for are statistics, which have nothing to do with the objective.
+    passes = 1 if searcher.name in ALLOCATORS else prepared.objectives[0].passes
     return Plan(
         model=prepared.model.name,
         parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),
@@ -72,7 +76,7 @@ def make_plan(prepared: Prepared) -> Plan:
         supernet_bytes=supernet_bytes(space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize),
         disk_free=free_bytes(folder),
         searcher=searcher.name,
-        search_tokens=None if evaluations is None else float(evaluations) * panels.search.length,
+        search_tokens=None if evaluations is None else float(evaluations) * passes * panels.search.length,
         heldout_tokens=len(panels.heldout) * panels.heldout.length,
         budget=prepared.config.limits.describe(),
         reachable={name: (space.least(name), space.cost(name, space.dense())) for name in space.resources},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsearch.errors import ConfigError, did_you_mean
-from sparsearch.evaluation.objectives import Objective, make_objective
+from sparsearch.evaluation.objectives import OBJECTIVES, Objective, OutputObjective, make_objective
 from sparsearch.files import digest
 from sparsearch.hardware.table import read_table
 from sparsearch.job.config import JobConfig
@@ -22,7 +22,7 @@ from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import check_finite, find_sites, uncovered_fraction
 from sparsearch.model.text import load_documents
 from sparsearch.pruning import PRUNER_NAMES, Pruner, make_pruner
-from sparsearch.search import SEARCHERS, Problem, Searcher, check_searcher, make_searcher
+from sparsearch.search import ALLOCATORS, SEARCHERS, Problem, Searcher, check_searcher, make_searcher
 from sparsearch.space import Allocation, Limits, Profile, SearchSpace, linear_space
 from sparsearch.space.level import Level
 from sparsearch.space.repair import uniform
@@ -57,7 +57,8 @@ class Prepared:
     def problem(self, supernet: Supernet | None = None) -> Problem:
         """What a searcher sees; without a supernet no output errors."""
         errors = None if supernet is None else supernet.errors
-        return Problem(self.space, self.limits, len(self.panels.search), self.panels.search.length, errors, self.start)
+        search, sensitive = self.panels.search, isinstance(self.objectives[0], OutputObjective)
+        return Problem(self.space, self.limits, len(search), search.length, errors, self.start, sensitive)
 
     def searcher(self, supernet: Supernet | None = None) -> Searcher:
         """A fresh searcher, always the same one."""
@@ -152,10 +153,10 @@ def prepare(config: JobConfig, strict: bool = False) -> Prepared:
 
 
 def check_names(config: JobConfig) -> None:
-    """Checks what a job names, pruner and searcher and their options, without loading anything.
+    """Checks what a job names, pruner, searcher, their options and objective, without loading anything.
 
     Raises:
-        ConfigError: an unknown name or option.
+        ConfigError: an unknown name or option, or two that do not go together.
     """
     pruner = job_pruner(config)
     named = config.searcher
@@ -170,12 +171,31 @@ def check_names(config: JobConfig) -> None:
         raise ConfigError(
             f"warm_start: {named.name} does not start from a given allocation; leave it out, or choose one of {able}"
         )
+    given = f" with {', '.join(f'{key}: {value}' for key, value in named.options.items())}" if named.options else ""
+    objective = make_objective(config.objective.objective)
+    if SEARCHERS[named.name].wants_sensitivities(options) and not isinstance(objective, OutputObjective):
+        raise ConfigError(
+            f"searcher.name: {named.name}{given} needs the objective's sensitivities, which {objective.name} does not "
+            f"have, as it compares gradients itself; {_insensitive(named.name)}"
+        )
     if SEARCHERS[named.name].wants_errors(options) and pruner.statistics != "gram":
-        given = f" with {', '.join(f'{key}: {value}' for key, value in named.options.items())}" if named.options else ""
         raise ConfigError(
             f"searcher.name: {named.name}{given} needs the layers' output errors, which {pruner.name} does not "
             "measure; use space.pruner: sparsegpt, or one followed by +refit"
         )
+
+
+def _insensitive(name: str) -> str:
+    """What would work in the place of the searcher `name` with an objective that has no sensitivities."""
+    option = SEARCHERS[name].insensitive
+    own = f"use searcher: {{name: {name}, {option}}}, or" if option else "use"
+    able = [
+        other
+        for other, searcher in SEARCHERS.items()
+        if other not in ALLOCATORS and not searcher.wants_sensitivities(searcher.options_type())
+    ]
+    differentiable = [each for each in OBJECTIVES if isinstance(make_objective(each), OutputObjective)]
+    return f"{own} one of the searchers {', '.join(able)}, or objective: {' or '.join(differentiable)}"
 
 
 def job_pruner(config: JobConfig) -> Pruner:

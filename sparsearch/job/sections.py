@@ -163,7 +163,7 @@ class PanelConfig(Section):
 class ObjectiveConfig(Section):
     """What is minimised, and on how much text."""
 
-    objective: Literal["kl", "perplexity", "hidden"] = "kl"
+    objective: Literal["kl", "perplexity", "hidden", "trace"] = "kl"
     panel: PanelConfig = PanelConfig()
 
 

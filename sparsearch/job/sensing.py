@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -36,8 +37,10 @@ class JournaledSensitivities:
     forward_tokens: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
 
-    def __post_init__(self) -> None:
-        self._sensitivity = Sensitivity(self.evaluator)
+    @cached_property
+    def _sensitivity(self) -> Sensitivity:
+        """Made at the first request: some objectives have none."""
+        return Sensitivity(self.evaluator)
 
     def at(self, request: Sense) -> Sensitivities:
         """The tables that `request` asks for."""

@@ -39,6 +39,7 @@ from sparsearch.search.random import RandomSearch
 from sparsearch.search.rd import RateDistortion
 from sparsearch.search.spdy import SPDY
 from sparsearch.search.tpe import TPE
+from sparsearch.search.tracenas import TraceNAS
 from sparsearch.search.tyr import Tyr
 from sparsearch.seeds import spawn
 
@@ -81,6 +82,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "nsga3": NSGA3,
     "nas": NAS,
     "progressive": Progressive,
+    "tracenas": TraceNAS,
 }
 """All searchers that a job file may name."""
 

@@ -31,6 +31,7 @@ class Problem:
         errors: `[sites, max levels]`, relative output error of each variant on the calibration panel; None
             where the supernet has none, `nan` where invalid.
         start: a feasible allocation to start from, for searchers that take one (`Searcher.takes_start`).
+        sensitivities: whether the objective has any, so that `Sense` can be answered.
     """
 
     space: SearchSpace
@@ -39,6 +40,7 @@ class Problem:
     tokens: int
     errors: FloatArray | None = None
     start: Allocation | None = None
+    sensitivities: bool = True
 
     def first(self) -> Allocation:
         """`start`; where none is given, the uniform allocation."""
@@ -163,9 +165,15 @@ class Searcher(ABC):
     """
 
     name: ClassVar[str]
+    objective: ClassVar[str] = "kl"
+    """What a job minimises that names this searcher and no objective."""
     options_type: ClassVar[type[Options]] = Options
     needs_errors: ClassVar[bool] = False
     """Whether it needs `Problem.errors` whatever its options."""
+    needs_sensitivities: ClassVar[bool] = False
+    """Whether it asks for sensitivities whatever its options."""
+    insensitive: ClassVar[str] = ""
+    """The option, such as `basis: curve`, with which it asks for none where its default asks for them."""
     takes_start: ClassVar[bool] = False
     """Whether it starts from `Problem.start`, where there is one."""
 
@@ -208,6 +216,11 @@ class Searcher(ABC):
     def wants_errors(cls, options: Options) -> bool:
         """Whether it needs `Problem.errors` with these options."""
         return cls.needs_errors
+
+    @classmethod
+    def wants_sensitivities(cls, options: Options) -> bool:
+        """Whether it asks for sensitivities with these options."""
+        return cls.needs_sensitivities
 
     @property
     def evaluations(self) -> int | None:

@@ -105,12 +105,18 @@ class Bayesian(Searcher):
     """
 
     options_type: ClassVar[type[Options]] = BayesianOptions
+    insensitive: ClassVar[str] = "basis: curve"
     options: BayesianOptions
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         super().__init__(problem, options, rng)
         self._means: dict[Allocation, float] = {}
         self._tradeoff = Tradeoff(problem, self.options.resources)
+
+    @classmethod
+    def wants_sensitivities(cls, options: Options) -> bool:
+        """For the basis `fisher`."""
+        return isinstance(options, BayesianOptions) and options.basis == "fisher"
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:

@@ -80,6 +80,7 @@ class Differentiable(Searcher):
 
     name: ClassVar[str] = "differentiable"
     options_type: ClassVar[type[Options]] = DifferentiableOptions
+    needs_sensitivities: ClassVar[bool] = True
     takes_start: ClassVar[bool] = True
     options: DifferentiableOptions
 

@@ -61,12 +61,18 @@ class Knapsack(Searcher):
 
     name: ClassVar[str] = "knapsack"
     options_type: ClassVar[type[Options]] = KnapsackOptions
+    insensitive: ClassVar[str] = "curves: one_at_a_time"
     options: KnapsackOptions
 
     @classmethod
     def wants_errors(cls, options: Options) -> bool:
         """For the curves of that name."""
         return isinstance(options, KnapsackOptions) and options.curves == "layer_error"
+
+    @classmethod
+    def wants_sensitivities(cls, options: Options) -> bool:
+        """For the curves `fisher`."""
+        return isinstance(options, KnapsackOptions) and options.curves == "fisher"
 
     @property
     def evaluations(self) -> int:

@@ -115,6 +115,7 @@ class Quadratic(Searcher):
 
     name: ClassVar[str] = "quadratic"
     options_type: ClassVar[type[Options]] = QuadraticOptions
+    needs_sensitivities: ClassVar[bool] = True
     takes_start: ClassVar[bool] = True
     options: QuadraticOptions
 

@@ -133,12 +133,12 @@ def test_ranges_of_levels_are_exact():
         ),
         (
             {"objective": "kll"},
-            "objective: 'kll' is no preset of objectives; allowed: hidden, kl, perplexity (did you mean "
+            "objective: 'kll' is no preset of objectives; allowed: hidden, kl, perplexity, trace (did you mean "
             "'kl'?); or give the path of a YAML file",
         ),
         (
             {"objective": {"objective": "kll"}},
-            "objective.objective: found 'kll'; allowed: hidden, kl, perplexity (did you mean 'kl'?)",
+            "objective.objective: found 'kll'; allowed: hidden, kl, perplexity, trace (did you mean 'kl'?)",
         ),
         (
             {"objective": {"panel": {"search": 0}}},

@@ -110,6 +110,9 @@ def test_an_encoder_is_measured_by_its_hidden_states_alone(tmp_path, encoder_fol
         ConfigError, match=r"objective: kl needs a language-modelling head.*lacks; allowed for it: hidden"
     ):
         prepared(tmp_path, encoder_folder)
+    with pytest.raises(ConfigError, match=r"objective: trace needs a language-modelling head"):
+        trace = {"objective": "trace", "panel": tiny_jobs.PANEL}
+        prepared(tmp_path, encoder_folder, objective=trace)
     job = prepared(tmp_path, encoder_folder, objective={"objective": "hidden", "panel": tiny_jobs.PANEL})
     assert [objective.name for objective in job.objectives] == ["hidden"]
 

@@ -10,7 +10,7 @@ from sparsearch.space import Budget
 
 def test_the_shipped_presets_are_listed():
     assert list_presets("search_spaces") == ["nm", "unstructured"]
-    assert list_presets("objectives") == ["hidden", "kl", "perplexity"]
+    assert list_presets("objectives") == ["hidden", "kl", "perplexity", "trace"]
 
 
 @pytest.mark.parametrize("name", list_presets("search_spaces"))

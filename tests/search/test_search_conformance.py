@@ -182,6 +182,12 @@ class TestNAS(SearcherConformance):
         return make_searcher("nas", {"evaluations": 14, "start": 4, "batch": 8, "sequences": 3}, problem, seed)
 
 
+class TestTraceNAS(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"generations": 3, "population": 8, "elite": 3, "spread": 0.1, "tokens": 256}
+        return make_searcher("tracenas", options, problem, seed)
+
+
 class TestProgressive(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("progressive", {"rounds": 2, "samples": 8, "sequences": 3}, problem, seed)

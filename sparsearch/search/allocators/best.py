@@ -33,7 +33,7 @@ class BestAllocator(Searcher):
     """Runs every allocator with its default options and takes the best one on a few sequences of the panel.
 
     Equal allocations are evaluated once; of equal means the allocator that stands first in the list wins, and
-    uniform is the first. Those that need the supernet's errors are left out where there are none.
+    uniform is the first. Those that need the supernet's errors or sensitivities are left out where there are none.
     """
 
     name: ClassVar[str] = "best_allocator"
@@ -68,4 +68,10 @@ class BestAllocator(Searcher):
 
 def usable(problem: Problem) -> Mapping[str, type[Searcher]]:
     """The allocators that `problem` has everything for, by name."""
-    return {name: kind for name, kind in BY_NAME.items() if problem.errors is not None or not kind.needs_errors}
+    return {name: kind for name, kind in BY_NAME.items() if can_answer(problem, kind)}
+
+
+def can_answer(problem: Problem, kind: type[Searcher]) -> bool:
+    """Whether `problem` has the errors and sensitivities that `kind` needs whatever its options."""
+    has_errors = problem.errors is not None or not kind.needs_errors
+    return has_errors and (problem.sensitivities or not kind.needs_sensitivities)

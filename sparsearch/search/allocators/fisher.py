@@ -39,6 +39,7 @@ class Fisher(Searcher):
 
     name: ClassVar[str] = "fisher"
     options_type: ClassVar[type[Options]] = FisherOptions
+    needs_sensitivities: ClassVar[bool] = True
     options: FisherOptions
 
     @property
