@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
     "accumulation",
     "build_cost",
+    "correlation_sheet",
     "cost_model",
     "disk_bytes",
     "inner_problem",
