@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from sparsearch.evaluation.evaluator import Evaluator
+from sparsearch.evaluation.objectives.trace import GradientTrace
 from sparsearch.evaluation.sensitivity import Sensitivity
 from sparsearch.evaluation.statistics import measure
-from sparsearch.search.base import Evaluate
+from sparsearch.search import ALLOCATORS, Evaluate, Measure, Problem, make_searcher
+from sparsearch.search.allocators.statistic import StatisticAllocator
 from sparsearch.search.curves import measured_changes, monotone_curves, probed_levels
 from sparsearch.search.scores import Scores
 from sparsearch.search.surrogate import Surrogate, fisher_costs
 from sparsearch.space import Allocation, SearchSpace
+from sparsearch.space.sensitivities import Sensitivities
 from sparsearch.space.space import FloatArray, IntArray
 from sparsearch.space.statistics import STATISTICS
 
-REMOVED: Mapping[str, Mapping[str, float]] = {"magnitude": {}, "lamp": {}, "fluctuation": {}, "taylor": {}}
-"""Statistics that say what each level removes, with their parameters."""
-
-IMPORTANCE: Mapping[str, Mapping[str, float]] = {
-    "block_influence": {},
-    "angular_distance": {},
-    "outlier_ratio": {"multiple": 5.0},
-    "relevance": {},
-    "zeroth_order": {"eps": 1e-3},
-}
-"""Statistics that say how much a site matters: times the weights that are gone."""
+LESS = ("median_score", "tail_exponent", "z_outliers")
+"""Statistics of which the sites that matter have little; of all others they have much."""
 
 CURVE_LEVELS = 4
 
@@ -57,23 +52,29 @@ class Sheet:
     Attributes:
         levels: `[allocations, sites]`.
         evaluator: on the search panel; KL is its first objective.
-        errors: of the layers, `[sites, max levels]`, from the supernet.
-        level: the uniform allocation.
+        problem: what allocators see.
+        centres: allocations by name that expansions are made at; the uniform one comes first.
         sequences: of the panel that statistics and single evaluations are taken on.
         sensed: of the panel that gradients are taken on.
     """
 
     levels: IntArray
     evaluator: Evaluator
-    errors: FloatArray
-    level: Allocation
+    problem: Problem
+    centres: Mapping[str, Allocation]
     sequences: tuple[int, ...]
     sensed: tuple[int, ...]
 
     @property
     def space(self) -> SearchSpace:
         """Sites and levels."""
-        return self.evaluator.switcher.supernet.space
+        return self.problem.space
+
+    @property
+    def gone(self) -> FloatArray:
+        """Weights that each level takes away, `[sites, max levels]`."""
+        sizes = np.array([site.size for site in self.space.sites], dtype=np.float64)
+        return sizes[:, None] * np.nan_to_num(self.space.sparsities)
 
     def summed(self, table: FloatArray) -> FloatArray:
         """`sum_u table[u, level_u]` of every allocation."""
@@ -94,13 +95,17 @@ def predictors(sheet: Sheet) -> Iterator[Predictor]:
 
 
 def of_weights(sheet: Sheet) -> Iterator[Predictor]:
-    """What the supernet knows, and how far from uniform an allocation lies, which knows nothing of the model."""
-    space = sheet.space
-    sizes = np.array([site.size for site in space.sites], dtype=np.float64)
-    sparsities = np.nan_to_num(space.sparsities)
-    middle = sparsities[np.arange(len(space)), sheet.level.array]
-    yield Predictor("distance from uniform", sheet.summed(sizes[:, None] * (sparsities - middle[:, None]) ** 2))
-    yield Predictor("layer error, sum", sheet.summed(np.nan_to_num(sheet.errors)))
+    """What shapes, depth and the supernet say, and how far from uniform an allocation lies: no pass of the model."""
+    space, level = sheet.space, next(iter(sheet.centres.values()))
+    offsets = sheet.gone - sheet.gone[np.arange(len(space)), level.array][:, None]
+    shapes = np.array([site.shape for site in space.sites], dtype=np.float64)
+    blocks = np.array([site.block for site in space.sites], dtype=np.float64)
+    yield Predictor("distance from uniform", sheet.summed(offsets**2 / shapes.prod(axis=1)[:, None]))
+    densities = shapes.sum(axis=1) / shapes.prod(axis=1)
+    yield Predictor("score of erk, erdos_renyi", sheet.summed(sheet.gone * densities[:, None]))
+    yield Predictor("score of arithmetic", sheet.summed(-sheet.gone * blocks[:, None]))
+    assert sheet.problem.errors is not None
+    yield Predictor("score of layer_error", sheet.summed(np.nan_to_num(sheet.problem.errors)))
     change, own = weight_changes(sheet)
     yield Predictor("weight error, sum", sheet.summed(change))
     yield Predictor("weight error, sum of relative", sheet.summed(change / own[:, None]))
@@ -119,32 +124,58 @@ def weight_changes(sheet: Sheet) -> tuple[FloatArray, FloatArray]:
 
 
 def of_statistics(sheet: Sheet) -> Iterator[Predictor]:
-    """Statistics of the dense model, added up."""
-    space = sheet.space
-    sizes = np.array([site.size for site in space.sites], dtype=np.float64)
-    gone = sizes[:, None] * np.nan_to_num(space.sparsities)
-    for name, parameters in {**REMOVED, **IMPORTANCE}.items():
-        passes = STATISTICS[name].passes(space)
-        sequences = sheet.sequences if passes else ()
-        found = measure(sheet.evaluator, name, sequences, parameters)
-        table = found if STATISTICS[name].per_level else gone * found[:, None]
-        yield Predictor(f"{name}, sum", sheet.summed(table), sheet.tokens(passes * len(sequences)))
+    """What allocators measure of the dense model, with their default options.
+
+    Where it says what each level removes, its sum; else, as it says how much a site matters, the sum of that times the
+    weights that are gone.
+    """
+    for request, names in requests(sheet.problem).items():
+        statistic = STATISTICS[request.statistic]
+        sequences = sheet.sequences if request.sequences else ()
+        found = measure(sheet.evaluator, request.statistic, sequences, dict(request.parameters))
+        sign = -1 if request.statistic in LESS else 1
+        table = found if statistic.per_level else sign * sheet.gone * found[:, None]
+        tokens = sheet.tokens(statistic.passes(sheet.space) * len(sequences))
+        yield Predictor(f"score of {', '.join(names)}", sheet.summed(table), tokens)
+
+
+def requests(problem: Problem) -> dict[Measure, list[str]]:
+    """What allocators ask for, each with the names of those that do."""
+    found: dict[Measure, list[str]] = {}
+    for name in ALLOCATORS:
+        allocator = make_searcher(name, {}, problem, 0)
+        if isinstance(allocator, StatisticAllocator):
+            request = next(allocator.steps())
+            assert isinstance(request, Measure)
+            found.setdefault(request, []).append(name)
+    return found
 
 
 def of_gradients(sheet: Sheet) -> Iterator[Predictor]:
-    """Fisher at the dense model without and with pairs of sites; first and second order at the uniform allocation."""
-    count, sites = len(sheet.sensed), np.arange(len(sheet.space))
-    sensitivity = Sensitivity(sheet.evaluator)
-    found = sensitivity.at(sheet.space.dense(), sheet.sensed, gradient=False, draws=1)
+    """Second-order expansions, without and with pairs of sites: Fisher at the dense model, then those at the centres.
+
+    Without pairs those at the centres are the model that `quadratic` has after one look there.
+    """
+    sensitivity, count = Sensitivity(sheet.evaluator), len(sheet.sensed)
+    dense = sensitivity.at(sheet.space.dense(), sheet.sensed, gradient=False, draws=1)
+    yield Predictor("score of fisher", sheet.summed(fisher_costs(dense)), sheet.tokens(3 * count))
+    yield Predictor("Fisher with pairs", joint(sheet, dense), sheet.tokens(3 * count))
+    for name, centre in sheet.centres.items():
+        found = sensitivity.at(centre, sheet.sensed, gradient=True, draws=1)
+        surrogate = Surrogate(1.0)
+        surrogate.add(centre, found)
+        tokens = sheet.tokens(5 * count)
+        yield Predictor(f"quadratic's model at {name}", sheet.summed(surrogate.changes(centre).mean), tokens)
+        yield Predictor(f"quadratic's model at {name}, with pairs", joint(sheet, found), tokens)
+
+
+def joint(sheet: Sheet, found: Sensitivities) -> FloatArray:
+    """`sum_u g[u] + 0.5 mean_s (sum_u V[s, u])^2` of the move to every allocation, `[allocations]`."""
     assert found.features is not None
-    tokens = sheet.tokens(3 * count)
-    yield Predictor("Fisher, sum", sheet.summed(fisher_costs(found)), tokens)
-    moves = [found.features[:, sites, row].astype(np.float64).sum(axis=1) for row in sheet.levels]
-    yield Predictor("Fisher with pairs", 0.5 * np.square(moves).mean(axis=1), tokens)
-    surrogate = Surrogate(1.0)
-    surrogate.add(sheet.level, sensitivity.at(sheet.level, sheet.sensed, gradient=True, draws=1))
-    changes = surrogate.changes(sheet.level).mean
-    yield Predictor("gradient and Gauss-Newton at uniform, sum", sheet.summed(changes), sheet.tokens(5 * count))
+    sites = np.arange(len(sheet.space))
+    moves = np.array([found.features[:, sites, row].astype(np.float64).sum(axis=1) for row in sheet.levels])
+    slopes = 0.0 if found.gradient is None else sheet.summed(found.gradient.astype(np.float64).mean(axis=0))
+    return slopes + 0.5 * np.square(moves).mean(axis=1)
 
 
 def one_at_a_time(sheet: Sheet) -> Predictor:
@@ -167,22 +198,31 @@ def answered(steps: Generator[Evaluate, FloatArray, FloatArray], evaluator: Eval
         return end.value
 
 
+class TraceTogether(GradientTrace):
+    """The published form: one correlation a site, of the gradients of the mean loss over all text of a batch."""
+
+    name: ClassVar[str] = "trace together"
+    title: ClassVar[str] = "gradient-trace distance, text as one"
+
+    def compare(self, student: Tensor, dense: Tensor, kept: Tensor) -> Tensor:
+        """Float64 `[batch]`, all the same."""
+        means = (each.double().mean(dim=0, keepdim=True) for each in (student, dense))
+        return super().compare(*means, kept).expand(len(student))
+
+
 def of_sequences(sheet: Sheet) -> Iterator[Predictor]:
     """Every objective of the evaluator on 1, 4, 16, ... sequences."""
     allocations = [Allocation.of(row) for row in sheet.levels]
-    objectives = sheet.evaluator.objectives
-    tables = {each.name: np.empty((len(allocations), len(sheet.sequences))) for each in objectives}
+    objectives, most = sheet.evaluator.objectives, len(sheet.sequences)
+    tables = {each.name: np.empty((len(allocations), most)) for each in objectives}
     for evaluation in sheet.evaluator.evaluate(allocations, sheet.sequences):
         for name, values in evaluation.values.items():
             tables[name][evaluation.index] = values
     for objective in objectives:
-        for count in powers(4, len(sheet.sequences)):
+        for count in [most] if isinstance(objective, TraceTogether) else powers(4, most):
             means = tables[objective.name][:, :count].mean(axis=1)
-            yield Predictor(
-                f"{objective.title}, {count} sequence{'s' * (count > 1)}",
-                means,
-                each=sheet.tokens(count * objective.passes),
-            )
+            title = f"{objective.title}, {count} sequence{'s' * (count > 1)}"
+            yield Predictor(title, means, each=sheet.tokens(count * objective.passes))
 
 
 def powers(base: int, most: int) -> Sequence[int]:
