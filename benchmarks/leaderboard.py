@@ -84,6 +84,7 @@ SCALINGS = {
     "nsga3": Scaling("generations", {"finals": 16}),
     "nas": Scaling("evaluations"),
     "progressive": Scaling("rounds"),
+    "tracenas": Scaling("generations", {"tokens": _published(65536)[0]}),
 }
 """By name. Those that are not listed run with their defaults and are cut off."""
 

@@ -21,7 +21,8 @@ def plan_lines(plan: Plan) -> list[str]:
         *(f"          {name}: {_range(name, *ends)} reachable" for name, ends in plan.reachable.items()),
         *([] if plan.hardware is None else [f"hardware  {plan.hardware}"]),
         f"supernet  {plan.supernet}: {ready}; {plan.calibration_tokens:,} calibration tokens",
-        f"search    {plan.searcher}: {tokens}; then {plan.heldout_tokens:,} held-out tokens per allocation",
+        f"search    {plan.searcher} by {plan.objective}: {tokens}; "
+        f"then {plan.heldout_tokens:,} held-out tokens per allocation",
         f"run       {plan.run_dir}",
     ]
     return [*lines, *(f"warning   {warning}" for warning in plan.warnings)]

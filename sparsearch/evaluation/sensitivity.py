@@ -87,7 +87,6 @@ class Sensitivity:
         for rows, _ in batches:
             evaluator.learn(rows)
         begun = time.perf_counter()
-        _ = self.footprint  # before the switch, because it makes the model dense
         evaluator.switcher.switch(allocation)
         wanted = _Wanted(gradient, draws, seed)
 

@@ -72,22 +72,22 @@ class SequenceBackward:
     def footprint(self) -> Footprint:
         """What one sequence needs, measured on the dense model, so that it does not hang on the request.
 
-        By one forward and one backward of one sequence. Leaves the model dense.
+        By one forward and one backward of one sequence. Leaves the model as it was.
         """
-        evaluator = self.evaluator
+        evaluator, current = self.evaluator, self.evaluator.switcher.current
         evaluator.switcher.restore()
         ((_, batch),) = evaluator.batches([0])
         evaluator.spent.forward_tokens += evaluator.panel.length
         evaluator.spent.backward_tokens += evaluator.panel.length
         with torch.enable_grad(), site_gradients(self._watched, 1, self.dtype, lambda _index, _gradients: None):
-            return measure(evaluator.runner, batch, partial(self.typical, batch))
+            found = measure(evaluator.runner, batch, partial(self.typical, batch))
+        evaluator.switcher.switch(current)
+        return found
 
     def run(
         self, rows: list[int], batch: Batch, scalars: Scalars, count: int, collector: Callable[[int], Collector]
     ) -> Tensor:
-        """What collectors keep of the gradients of sequences `rows`, `[rows, ...]`.
-
-        The model is as the caller has switched it: `footprint` must have been asked for before that.
+        """What collectors keep of the gradients of sequences `rows`, `[rows, ...]`, by the model as it stands.
 
         Args:
             count: of scalars.

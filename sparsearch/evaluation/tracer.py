@@ -30,9 +30,9 @@ class Tracer:
     mean cross-entropy by the weight, P and A are fixed Gaussian matrices. `G A^T` is what an adapter `B A` learns
     from at its start, where B is 0 (Hu et al., "LoRA", 2021): the paper's trace. P besides, so that a trace takes
     `4 rank^2` bytes whatever the site (4 KiB, where the factor B of a large layer takes hundreds), since the dense
-    model's are kept for every sequence. Random projections keep correlations but for an error that falls with the
-    rank (Johnson & Lindenstrauss, 1984), the same one for all allocations, as all see the same matrices: they depend
-    on the dimension of the site alone, never on the job's seed.
+    model's are kept for every sequence. Random projections keep angles but for an error that falls with the rank
+    (Johnson & Lindenstrauss, 1984), and with them correlations, as the mean of what they give is about 0. All
+    allocations see the same matrices, which depend on the dimension of the site alone, never on the job's seed.
 
     A trace takes a forward and a backward of the whole model: a gradient at the first site depends on the last one,
     so that candidates share no prefix of it.
@@ -59,7 +59,7 @@ class Tracer:
         return torch.stack([self._dense[sequence] for sequence in sequences])
 
     def traces(self, sequences: list[int], batch: Batch) -> Tensor:
-        """Those of the model as it stands, `[sequences, sites, rank^2]`, on the CPU; the dense model comes first."""
+        """Those of the model as it stands, `[sequences, sites, rank^2]`, on the CPU."""
         return self._backward.run(sequences, batch, lambda _, part: [partial(self._loss, part)], 1, self._projection)
 
     def _loss(self, batch: Batch, hidden: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ class Plan:
         supernet_bytes: estimated size on disk.
         disk_free: bytes free where the supernet will lie.
         supernet: where it lies; `supernet_ready` whether it is complete already.
+        objective: its name; a job that names none has the searcher's.
         search_tokens: that the searcher will take at most, a backward counted as two forwards; None where it stops
             by itself.
         reachable: resource to (least, dense) of the whole model.
@@ -42,6 +43,7 @@ class Plan:
     supernet_bytes: int
     disk_free: int
     searcher: str
+    objective: str
     search_tokens: float | None
     heldout_tokens: int
     budget: dict[str, str]
@@ -76,6 +78,7 @@ def make_plan(prepared: Prepared) -> Plan:
         supernet_bytes=supernet_bytes(space, prepared.pruner.updates_weights, prepared.model.storage_dtype.itemsize),
         disk_free=free_bytes(folder),
         searcher=searcher.name,
+        objective=prepared.objectives[0].name,
         search_tokens=None if evaluations is None else float(evaluations) * passes * panels.search.length,
         heldout_tokens=len(panels.heldout) * panels.heldout.length,
         budget=prepared.config.limits.describe(),

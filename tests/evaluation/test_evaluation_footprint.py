@@ -37,7 +37,7 @@ def test_the_tail_holds_one_scalars_logits(evaluator_for):
     assert logits <= tail.held < tail.peak <= 4 * logits
 
 
-def test_a_measurement_asks_no_teacher_and_leaves_the_dense_model(evaluator_for):
+def test_a_measurement_asks_no_teacher_and_leaves_the_model_as_it_was(evaluator_for):
     evaluator = evaluator_for("llama")
     space = evaluator.switcher.supernet.space
     evaluator.switcher.switch(space.sparsest())
@@ -46,7 +46,7 @@ def test_a_measurement_asks_no_teacher_and_leaves_the_dense_model(evaluator_for)
     assert footprint.state == evaluator.panel.length * 32 * 4
     assert evaluator.teacher.missing(range(6)) == list(range(6))
     assert evaluator.spent.forward_tokens == evaluator.spent.backward_tokens == evaluator.panel.length
-    assert evaluator.switcher.current == space.dense()
+    assert evaluator.switcher.current == space.sparsest()
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in evaluator.model.module.modules())
 
 

@@ -28,8 +28,8 @@ def matrix(side, dimension):
     return torch.randn((RANK, dimension), generator=generator, dtype=torch.float64).numpy()
 
 
-def projected_gradients(evaluator, allocation, rows):
-    """`[rows, sites]` of P G A^T, by the model's own loss, one sequence at a time."""
+def gradients(evaluator, allocation, rows):
+    """`[rows, sites]` of G `[out, in]`, by the model's own loss, one sequence at a time."""
     evaluator.switcher.switch(allocation)
     module, sites = evaluator.model.module, space_of(evaluator).sites
     layers = [module.get_submodule(site.module) for site in sites]
@@ -37,12 +37,31 @@ def projected_gradients(evaluator, allocation, rows):
     found = []
     for row in rows:
         ids = evaluator.panel.items["input_ids"][[row]]
-        gradients = torch.autograd.grad(module(input_ids=ids, labels=ids).loss, weights)
-        whole = [g.T if isinstance(layer, Conv1D) else g for g, layer in zip(gradients, layers, strict=True)]
-        found.append([matrix("out", len(g)) @ g.numpy() @ matrix("in", g.shape[1]).T for g in whole])
+        whole = torch.autograd.grad(module(input_ids=ids, labels=ids).loss, weights)
+        found.append(
+            [(g.T if isinstance(layer, Conv1D) else g).numpy() for g, layer in zip(whole, layers, strict=True)]
+        )
     for weight in weights:
         weight.requires_grad_(False)
     return found
+
+
+def projected_gradients(evaluator, allocation, rows):
+    """`[rows, sites]` of P G A^T."""
+    return [
+        [matrix("out", len(g)) @ g @ matrix("in", g.shape[1]).T for g in row]
+        for row in gradients(evaluator, allocation, rows)
+    ]
+
+
+def correlations(first, second):
+    """Pearson's, `[rows, sites]`."""
+    return np.array(
+        [
+            [pearsonr(one.ravel(), other.ravel()).statistic for one, other in zip(*pair, strict=True)]
+            for pair in zip(first, second, strict=True)
+        ]
+    )
 
 
 def expected(evaluator, allocation, rows):
@@ -52,11 +71,7 @@ def expected(evaluator, allocation, rows):
         site.size - levels[index].removed(site.shape)
         for site, levels, index in zip(space.sites, space.levels, allocation.levels, strict=True)
     ]
-    rho = [
-        [pearsonr(one.ravel(), other.ravel()).statistic for one, other in zip(*pair, strict=True)]
-        for pair in zip(dense, pruned, strict=True)
-    ]
-    return 1 - np.array(rho) @ kept / np.sum(kept)
+    return 1 - correlations(dense, pruned) @ kept / np.sum(kept)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +88,23 @@ def test_values_are_those_of_the_models_own_gradients_in_float64(family, targets
     assert (found > 0.01).all()
 
 
+def test_traces_keep_the_correlations_of_the_whole_gradients(evaluator_for):
+    evaluator = evaluator_for("llama", ("trace",), count=3, double=True)
+    space, rows = space_of(evaluator), range(3)
+    batch = evaluator.panel.batch(rows)
+    (allocation,) = some_allocations(evaluator, 1)
+    dense, pruned = (gradients(evaluator, each, rows) for each in (space.dense(), allocation))
+    evaluator.switcher.switch(allocation)
+    tracer = evaluator.tracer
+    student = tracer.traces(list(rows), batch)  # the model stays as it was switched, though nothing was learned yet
+    tracer.learn(list(rows), batch)
+    found = pearson(student, tracer.dense(rows)).numpy()
+    whole = correlations(dense, pruned)
+    assert np.abs(found - whole).max() < 0.25
+    assert np.abs(found - whole).mean() < 0.05
+    assert np.corrcoef(found.ravel(), whole.ravel())[0, 1] > 0.95
+
+
 def test_the_dense_model_is_at_0_and_sparser_models_are_further_away(evaluator_for):
     evaluator = evaluator_for("llama", ("trace",))
     space = space_of(evaluator)
@@ -87,6 +119,11 @@ def test_pearson_is_scipys_and_a_missing_gradient_is_no_correlation_unless_both_
     first[1] = second[2] = first[3] = second[3] = 0
     found = pearson(first, second).numpy()
     np.testing.assert_allclose(found, [pearsonr(first[0], second[0]).statistic, 0, 0, 1])
+
+
+def test_gradients_that_are_no_numbers_are_told_not_taken_for_uncorrelated():
+    broken = torch.tensor([[1.0, 2.0, torch.nan], [1.0, 2.0, torch.inf]], dtype=torch.float64)
+    assert pearson(broken, torch.ones(2, 3, dtype=torch.float64).cumsum(dim=1)).isnan().all()
 
 
 def test_values_depend_neither_on_company_nor_on_memory(evaluator_for):

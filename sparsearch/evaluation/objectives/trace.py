@@ -31,16 +31,17 @@ class GradientTrace:
     def compare(self, student: Tensor, dense: Tensor, kept: Tensor) -> Tensor:
         """Float64 `[batch]`."""
         correlations = pearson(student.double(), dense.double())
-        return (1 - (correlations * kept).sum(dim=1) / kept.sum().clamp(min=1)).cpu()
+        return 1 - (correlations * kept).sum(dim=1) / kept.sum().clamp(min=1)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's correlation over the last dimension.
 
-    Where one of them does not vary there is none: 1 if both are equal (no gradient came to either), else 0.
+    Where one of them does not vary there is none: 1 if both are equal (no gradient came to either), else 0. NaN stays.
     """
     centred = [each - each.mean(dim=-1, keepdim=True) for each in (first, second)]
     norms = [each.norm(dim=-1) for each in centred]
     both = norms[0] * norms[1]
-    found = (centred[0] * centred[1]).sum(dim=-1) / torch.where(both > 0, both, 1)
-    return torch.where(both > 0, found, (first == second).all(dim=-1).to(first.dtype))
+    constant = both == 0
+    found = (centred[0] * centred[1]).sum(dim=-1) / torch.where(constant, 1, both)
+    return torch.where(constant, (first == second).all(dim=-1).to(first.dtype), found)
