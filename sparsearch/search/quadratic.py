@@ -1,4 +1,4 @@
-"""The quadratic searcher: Fisher start, then trust-region rounds on gradients of all sites and levels at once."""
+"""The quadratic searcher: Fisher start, trust-region rounds on gradients of all sites and levels at once, kicks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ GROWTH = 2
 DECISIVE = 1.0
 """Standard errors that a paired difference must lie below 0 to be accepted."""
 
+WEAKER = 0.7
+"""Factor on the strength of kicks after one that led nowhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuadraticOptions(Options):
@@ -30,17 +33,19 @@ class QuadraticOptions(Options):
 
     Attributes:
         start: sequences of the Fisher start.
-        sequences: sequences of a round's sensitivities, and as many others to compare its proposals on; both
+        sequences: sequences of the first sensitivities of a descent, and as many others to compare proposals on; both
             double after a round without a gain.
         sensed: sequences up to which those of the sensitivities grow.
-        most: sequences up to which those to compare on grow.
-        radius: levels that a site may move in a round, at first; it follows what is accepted.
+        most: sequences up to which those to compare on grow; as many decide between the ends of two descents.
+        radius: levels that a site may move in a kick and in the first round after it; it follows what is accepted.
         caution: standard errors that are added to a predicted change before it is believed.
         redraws: further proposals of a round after one without a gain, each from a bootstrap of the sequences.
         fading: how much sensitivities still count by the time that every site has moved.
         tolerance: share of the objective that a gain must reach for the search to go on as before; a smaller one is
             taken, and counts as none.
-        patience: rounds in a row without a gain, at full size, after which it stops.
+        patience: rounds in a row without a gain that end a descent.
+        strength: of the first kick: standard deviation of the logarithms of its factors.
+        kicks: kicks in a row without a gain after which it stops.
     """
 
     start: int = 64
@@ -53,10 +58,13 @@ class QuadraticOptions(Options):
     fading: float = 0.1
     tolerance: float = 0.002
     patience: int = 2
+    strength: float = 0.35
+    kicks: int = 3
 
     def __post_init__(self) -> None:
-        for option in ("start", "sequences", "sensed", "most", "radius", "redraws", "patience"):
+        for option in ("start", "sequences", "sensed", "most", "radius", "redraws", "patience", "kicks"):
             positive_integer(option, getattr(self, option))
+        number("strength", self.strength, 0)
         number("fading", self.fading, 0, 1)
         number("tolerance", self.tolerance, 0, 1)
         number("caution", self.caution, 0)
@@ -64,20 +72,18 @@ class QuadraticOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where the search stands.
+    """Where a descent stands.
 
     Attributes:
         size: sequences to compare the proposals of the next round on.
         radius: levels that a site may move in it.
         stalled: rounds without a gain since the last one.
-        failures: those of them at full size.
     """
 
     current: Allocation
     size: int
     radius: int
     stalled: int = 0
-    failures: int = 0
 
 
 class Quadratic(Searcher):
@@ -120,21 +126,53 @@ class Quadratic(Searcher):
     options: QuadraticOptions
 
     def steps(self) -> Steps:
-        """Start, then rounds until nothing is gained."""
-        surrogate = Surrogate(self.options.fading)
+        """Start, a descent, then kicks until they lead nowhere."""
+        known = Surrogate(self.options.fading)
         start = self.problem.start or (
             yield from fisher_start(self, draw_sequences(self.problem, self.options.start, self.rng))
         )
+        best = yield from self._descent(start, known, follow=True)
+        kicks = failures = 0
+        strength = self.options.strength
+        while failures < self.options.kicks:
+            self.progress = Progress(1 + kicks, 1 + kicks + self.options.kicks - failures, best)
+            tried = known.copy()
+            end = yield from self._descent(self._kicked(best, known, strength), tried)
+            kicks += 1
+            gain = yield from self._gain(best, end)
+            if gain is None:
+                strength *= WEAKER
+            else:
+                best, known = end, tried
+            failures = 0 if gain is not None and gain >= self.options.tolerance else failures + 1
+        self.outcome = f"the last {failures} of {kicks} kicks led to no gain that could be told from 0"
+        return best
+
+    def _kicked(self, best: Allocation, known: Surrogate, strength: float) -> Allocation:
+        """The best move from `best` if each site's predicted changes were by a random factor larger or smaller."""
+        space = self.problem.space
+        factors = np.exp(strength * self.rng.standard_normal(len(space)))
+        values = factors[:, None] * known.changes(best).mean
+        near = within(space.valid.shape[1], best.array, self.options.radius, values)
+        return cheapest(space, self.problem.limits, near)
+
+    def _gain(self, best: Allocation, end: Allocation) -> Generator[Request, Any, float | None]:
+        """What `end` is better by, as a share of the objective; None where that cannot be told from 0."""
+        if end == best:
+            return None
+        drawn = self.rng.permutation(self.problem.sequences)[: self._fitting(self.options.most)]
+        found = yield from self._compare(best, (end,), tuple(drawn.tolist()))
+        return found and found[1]
+
+    def _descent(
+        self, start: Allocation, surrogate: Surrogate, *, follow: bool = False
+    ) -> Generator[Request, Any, Allocation]:
+        """Rounds from `start` until `patience` of them in a row gain nothing; it is stood by with `follow`."""
         state = State(start, self._fitting(self.options.sequences), self.options.radius)
-        self.progress = Progress(0, 1, state.current)
-        rounds = 0
-        while state.failures < self.options.patience:
+        while state.stalled < self.options.patience:
+            if follow:
+                self.progress = Progress(0, 1 + self.options.kicks, state.current)
             state = yield from self._round(state, surrogate)
-            rounds += 1
-            self.progress = Progress(rounds, rounds + self.options.patience - state.failures, state.current)
-        self.outcome = (
-            f"no gain could be told from 0 in {state.failures} rounds of {state.size} sequences; {rounds} rounds in all"
-        )
         return state.current
 
     def _round(self, state: State, surrogate: Surrogate) -> Generator[Request, Any, State]:
@@ -147,7 +185,7 @@ class Quadratic(Searcher):
             return self._stalled(state)
         winner, gain = found
         moved = replace(state, current=winner, radius=proposals[winner])
-        return self._stalled(moved) if gain < self.options.tolerance else replace(moved, stalled=0, failures=0)
+        return self._stalled(moved) if gain < self.options.tolerance else replace(moved, stalled=0)
 
     def _samples(self, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Sequences to sense on, and `size` others to compare on; the same if the panel has but one."""
@@ -180,13 +218,11 @@ class Quadratic(Searcher):
 
     def _stalled(self, state: State) -> State:
         """After a round that gained nothing to speak of."""
-        at_most = state.size == self._fitting(self.options.most)
         return replace(
             state,
             size=min(state.size * GROWTH, self._fitting(self.options.most)),
             radius=max(state.radius - 1, 1),
             stalled=state.stalled + 1,
-            failures=state.failures + int(at_most),
         )
 
     def _proposals(self, state: State, surrogate: Surrogate) -> dict[Allocation, int]:

@@ -49,6 +49,12 @@ class Surrogate:
         self._fading = fading
         self._samples: list[Sample] = []
 
+    def copy(self) -> Surrogate:
+        """One that knows the same; what it takes in from now on is not known here."""
+        other = Surrogate(self._fading)
+        other._samples = list(self._samples)
+        return other
+
     def add(self, allocation: Allocation, found: Sensitivities) -> None:
         """Takes in what was measured at `allocation`, one draw a sequence."""
         assert found.gradient is not None and found.features is not None
