@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -117,37 +119,47 @@ def test_it_comes_near_the_optimum_with_far_fewer_forwards_than_evopress(interac
     assert forwards[0] < forwards[1] / 2
 
 
-def test_a_round_that_gains_nothing_makes_the_samples_grow():
+def test_a_round_that_gains_nothing_makes_the_samples_grow_and_a_kick_begins_anew():
     synthetic = quadratic_problem(sequences=64)
-    run = drive(
-        make_searcher("quadratic", {"sequences": 4, "most": 32, "patience": 2}, synthetic.problem, 0), synthetic
-    )
+    options = {"start": 4, "sequences": 4, "sensed": 32, "most": 32, "patience": 3}
+    run = drive(make_searcher("quadratic", options, synthetic.problem, 0), synthetic)
     sizes = [len(request.sequences) for request in run.requests[1:] if isinstance(request, Sense)]
-    assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == 32
+    begins = [index for index in range(1, len(sizes)) if sizes[index] < sizes[index - 1]]
+    assert len(begins) >= 3
+    for first, last in itertools.pairwise([0, *begins, len(sizes)]):
+        one = sizes[first:last]
+        assert one == sorted(one) and one[0] == 4 and one[-1] == 16
 
 
 def test_proposals_are_compared_on_one_set_of_sequences_with_the_current_allocation():
+    """Or with the best one, at the end of a descent from a kick."""
     synthetic = quadratic_problem(noise=0.3)
-    run = drive(make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0), synthetic)
-    previous = None
-    for request in run.requests:
-        if isinstance(request, Evaluate):
-            assert previous is not None and request.allocations[0] == previous
-        else:
-            previous = request.allocation
+    searcher = make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0)
+    current, ends, bests = None, 0, []
+    while (request := searcher.ask()) is not None:
+        if isinstance(request, Sense):
+            current = request.allocation
+        elif request.allocations[0] != current:
+            ends += 1
+            assert request.allocations[0] == searcher.progress.incumbent
+            assert len(request.allocations) == 2
+        searcher.tell(synthetic.answer(request))
+        bests.append(searcher.progress.incumbent)
+    assert ends
+    assert searcher.best == bests[-1]
 
 
 def test_sensitivities_and_comparisons_never_share_sequences():
     synthetic = quadratic_problem(sequences=32, noise=0.3)
     run = drive(make_searcher("quadratic", {"start": 8, "sequences": 4}, synthetic.problem, 0), synthetic)
-    sensed, compared = (), ()
+    sensed, compared, current = (), (), None
     for request in run.requests[1:]:
-        if isinstance(request, Evaluate):
+        if isinstance(request, Sense):
+            sensed, compared, current = request.sequences, (), request.allocation
+        elif request.allocations[0] == current:
             assert not set(request.sequences) & {*sensed, *compared}
             compared += request.sequences
             assert len(compared) in (len(sensed) // 2, len(sensed))
-        else:
-            sensed, compared = request.sequences, ()
 
 
 def test_the_better_half_below_the_current_one_goes_on():
@@ -159,27 +171,49 @@ def test_the_better_half_below_the_current_one_goes_on():
 
 def test_a_gain_below_the_tolerance_is_taken_and_counts_as_none():
     synthetic = quadratic_problem(sequences=64, noise=0.3)
-    options = {"start": 4, "sequences": 16, "most": 16}
+    options = {"start": 4, "sequences": 16, "most": 16, "kicks": 1}
     runs = [
         drive(make_searcher("quadratic", options | {"tolerance": share}, synthetic.problem, 0), synthetic)
         for share in (0.0, 1.0)
     ]
     rounds = [sum(isinstance(request, Sense) for request in run.requests) - 1 for run in runs]
-    assert rounds[0] > rounds[1] == 2
+    # Two rounds of the first descent, two of the one kick.
+    assert rounds[0] > rounds[1] == 4
     started = runs[1].requests[1].allocation
     assert all(synthetic.mean(run.best) < synthetic.mean(started) for run in runs)
 
 
+def test_kicks_find_what_rounds_alone_do_not():
+    """Where sites interact there are many local optima; no single descent's is the best one."""
+    gains = []
+    for seed in range(3):
+        synthetic = quadratic_problem(sequences=64, noise=0.3, interaction=2.0)
+        run = drive(make_searcher("quadratic", {"start": 32, "most": 32}, synthetic.problem, seed), synthetic)
+        first = next(progress.incumbent for progress in run.progress if progress.done == 1)
+        gains.append(1 - synthetic.mean(run.best) / synthetic.mean(first))
+    assert min(gains) > -0.01 and max(gains) > 0
+
+
 def test_it_says_why_it_stopped():
     synthetic = quadratic_problem(noise=0.3, sequences=64)
-    searcher = make_searcher("quadratic", {"sequences": 4, "most": 16}, synthetic.problem, 0)
+    searcher = make_searcher("quadratic", {"sequences": 4, "most": 16, "kicks": 2}, synthetic.problem, 0)
     assert searcher.outcome == ""
     drive(searcher, synthetic)
-    assert "16 sequences" in searcher.outcome
+    assert searcher.outcome.startswith("the last 2 of ") and "kicks" in searcher.outcome
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 0}, {"fading": 1.5}, {"radius": 0}, {"caution": -1}, {"patience": "x"}, {"tolerance": 2}]
+    "options",
+    [
+        {"start": 0},
+        {"fading": 1.5},
+        {"radius": 0},
+        {"caution": -1},
+        {"patience": "x"},
+        {"strength": -1},
+        {"kicks": 0},
+        {"tolerance": 2},
+    ],
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(ConfigError, match=rf"searcher\.{next(iter(options))}"):
