@@ -68,7 +68,7 @@ def measure(
             _say(busy)
         table = run(plan, table, out, progress=lambda done, total: _say(f"measure: {done} of {total} shapes"))
         if device == "cpu":
-            clock = device_clock(device)
+            clock = device_clock(device, count)
             table = measure_model(whole, table, out, clock, lambda done, total: _say(f"model: {done} of {total} runs"))
     if as_json:
         print_json({"out": str(out), "fingerprint": dict(table.fingerprint), "cells": len(table.cells)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ CALIBRATED = 3
 
 CONTEXT, STEPS = 16, 8
 """Tokens in the cache where decoding begins, and tokens that are decoded in one timing."""
+
+SAMPLE = 0.03
+"""Seconds that a timing of a prefill should last: shorter ones are repeated in it, up to `STEPS` times."""
 
 LEAST_ROUNDS = 3
 
@@ -113,13 +117,17 @@ class Prefill:
         self._module, self._clock = model.module, clock
         self._ids = torch.zeros(1, tokens, dtype=torch.int64)
         self._more = {"use_cache": False} if hasattr(model.module.config, "use_cache") else {}
+        self._repeats = 1
+        self()  # libraries set themselves up in the first forward
+        self._repeats = min(STEPS, math.ceil(SAMPLE / max(self(), 1e-9)))
 
     @torch.no_grad()
     def __call__(self) -> float:
-        """Seconds of one forward."""
+        """Seconds of one forward, mean over a few where it is short."""
         started = self._clock()
-        self._module(input_ids=self._ids, **self._more)
-        return self._clock() - started
+        for _ in range(self._repeats):
+            self._module(input_ids=self._ids, **self._more)
+        return (self._clock() - started) / self._repeats
 
 
 def measure_model(
