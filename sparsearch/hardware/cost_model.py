@@ -151,7 +151,7 @@ def site_costs(space: SearchSpace, table: Table, tokens: int, among: Collection[
         ConfigError: a site's shape, or `tokens` with it, was not measured; what was is listed.
     """
     for site in space.sites:
-        _check_measured(site, table, tokens)
+        check_measured(site, table, tokens)
     chooser = Chooser(table, tokens, among)
     rows = [
         [chooser.of(site_shape(site), level) for level in levels]
@@ -235,12 +235,12 @@ def site_shape(site: Site) -> Shape:
     return math.prod(site.shape[:-1]), site.shape[-1]
 
 
-def _difference(runs: ModelRuns, chooser: Chooser, level: Level) -> float:
-    shapes: Iterable[Shape] = runs.linears.values()
-    return sum(chooser.of(shape, level).seconds - chooser.of(shape, DENSE).seconds for shape in shapes)
+def check_measured(site: Site, table: Table, tokens: int) -> None:
+    """Refuses what a table has no times for.
 
-
-def _check_measured(site: Site, table: Table, tokens: int) -> None:
+    Raises:
+        ConfigError: the shape of `site`, or `tokens` with it, was not measured; what was is listed.
+    """
     shape = site_shape(site)
     measured = table.tokens_of(shape)
     if not measured:
@@ -254,3 +254,8 @@ def _check_measured(site: Site, table: Table, tokens: int) -> None:
             f"tokens: {tokens} were not measured for the shape {shape[0]} x {shape[1]} of site {site.name}; "
             f"allowed: {', '.join(map(str, measured))}, or run sparsearch measure with --tokens {tokens}"
         )
+
+
+def _difference(runs: ModelRuns, chooser: Chooser, level: Level) -> float:
+    shapes: Iterable[Shape] = runs.linears.values()
+    return sum(chooser.of(shape, level).seconds - chooser.of(shape, DENSE).seconds for shape in shapes)
