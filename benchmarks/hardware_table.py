@@ -19,6 +19,7 @@ from sparsearch.hardware.measure_model import ModelPlan, Packer, measure_model, 
 from sparsearch.hardware.model_plan import LIMIT, plan_of
 from sparsearch.hardware.table import Table
 from sparsearch.model.prunable import PrunableModel
+from sparsearch.runtime.head import packed_head
 from sparsearch.runtime.linear import Form, PackedLinear
 from sparsearch.space import Allocation, SearchSpace, level_grid
 
@@ -33,7 +34,7 @@ def measured(path: Path, model: PrunableModel, tokens: Sequence[int], quick: boo
     plan = replace(plan, rounds=ROUNDS)
     if quick:
         plan = replace(plan, levels=level_grid(list(QUICK_LEVELS)), rounds=2, sample=0.0)
-    whole = ModelPlan(model, plan, wrap, 0.0 if quick else LIMIT)
+    whole = ModelPlan(model, plan, wrap, 0.0 if quick else LIMIT, packed_head(model))
     table = open_table(path, machine_fingerprint("cpu", torch.get_num_threads(), plan.dtype_name), plan.rounds)
     table = measure(plan, table, path, progress=lambda done, total: say(f"measure: {done} of {total} shapes"))
     return whole, measure_model(whole, table, path, device_clock("cpu", torch.get_num_threads()))

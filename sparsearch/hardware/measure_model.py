@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,15 @@ class ModelPlan:
         plan: of its products; gives token counts, levels and rounds.
         wrap: see `Wrap`.
         limit: seconds that the rounds of one token count should last at most.
+        others: what the runtime replaces besides the sites, in every variant, by path: the output projection. Handed
+            in as `wrap` is.
     """
 
     model: PrunableModel
     plan: Plan
     wrap: Wrap
     limit: float = 30.0
+    others: Modules = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -174,9 +177,9 @@ class Packer:
         self._known: dict[tuple[tuple[int, int], Level], tuple[StoredBackend, Packed]] = {}
 
     def modules(self, levels: Mapping[Site, Level]) -> Modules:
-        """A packed linear for every site, each in memory of its own."""
+        """A packed linear for every site, each in memory of its own, and what else the runtime replaces."""
         module = self._plan.model.module
-        return {
+        return {**self._plan.others} | {
             site.module: self._module(site_shape(site), level, module.get_submodule(site.module).bias)
             for site, level in levels.items()
         }

@@ -103,6 +103,23 @@ def test_families_run_and_are_as_before(tiny_model, clock, family, tokens):
     assert all(dict(module.named_modules())[name] is part for name, part in linears.items())
 
 
+def test_what_else_the_runtime_replaces_is_timed_in_every_variant(tiny_model, clock, tmp_path):
+    plan, table = planned(tiny_model("llama"), (1,))
+    alone = measure_model(plan, table, tmp_path / "alone.json", clock)
+    head = plan.model.module.get_output_embeddings()
+
+    class Head(torch.nn.Linear):
+        def forward(self, x):
+            clock.now += 1e-3
+            return head(x)
+
+    with_head = dataclasses.replace(plan, others={"lm_head": Head(1, 1)})
+    found = measure_model(with_head, table, tmp_path / "m.json", clock)
+    for own, other in zip(alone.models[0].runs, found.models[0].runs, strict=True):
+        assert other.seconds == pytest.approx(own.seconds + 1e-3)
+    assert plan.model.module.get_output_embeddings() is head
+
+
 def test_long_rounds_are_few(tiny_model, clock):
     plan, table = planned(tiny_model("llama"))
     packer = Packer(plan, Chooser(table, 16, rivals("cpu", "float32")))
