@@ -9,11 +9,10 @@ from pathlib import Path
 
 from sparsearch.errors import ConfigError, ResourceError
 from sparsearch.hardware.fingerprint import other_machine
-from sparsearch.hardware.kernels import StoredBackend
 from sparsearch.hardware.table import Table, read_table
 from sparsearch.job.hardware import measured_file
 from sparsearch.job.job import Job
-from sparsearch.runtime.choice import fastest_backends
+from sparsearch.runtime.choice import Forms, fastest_forms
 from sparsearch.space import Allocation
 
 
@@ -22,18 +21,20 @@ class Packing:
     """What sites are packed for.
 
     Attributes:
-        backends: by site name.
-        text: the choice in words, with how many weights each backend has.
+        forms: by site name.
+        text: the choice in words, with how many weights each backend, or pair of them, has.
         doubts: why it may not be the fastest here, a sentence each.
     """
 
-    backends: Mapping[str, StoredBackend]
+    forms: Mapping[str, Forms]
     text: str
     doubts: tuple[str, ...]
 
 
 def measured_packing(job: Job, allocation: Allocation, hardware: Path | None, strict: bool = False) -> Packing | None:
     """The fastest backends for an allocation, for as many tokens at once as the job's budget names, by default 1.
+
+    A budget that bounds bytes has counted those of one form a weight, so that there is no second one.
 
     Args:
         job: whose budget may name a file of measured times; the copy in its run folder counts, so that what was
@@ -62,13 +63,14 @@ def measured_packing(job: Job, allocation: Allocation, hardware: Path | None, st
         site: levels[index] for site, levels, index in zip(space.sites, space.levels, allocation.levels, strict=True)
     }
     try:
-        backends = fastest_backends(chosen, table, tokens, job.prepared.model.storage_name)
+        counted = "bytes" in job.config.budget
+        forms = fastest_forms(chosen, table, tokens, job.prepared.model.storage_name, one=counted)
     except ConfigError as error:
         raise ConfigError(f"{where}: {name}: {error}") from None
-    counts = Counter(backend.name for backend in backends.values())
-    forms = ", ".join(f"{count} {backend}" for backend, count in sorted(counts.items()))
-    text = f"fastest for {tokens} token{'s' if tokens > 1 else ''} at once by {name}: {forms}"
-    return Packing(backends, text, doubts)
+    counts = Counter(" and ".join(backend.name for backend, _ in each) for each in forms.values())
+    named = ", ".join(f"{count} {backends}" for backends, count in sorted(counts.items()))
+    text = f"fastest for {tokens} token{'s' if tokens > 1 else ''} at once by {name}: {named}"
+    return Packing(forms, text, doubts)
 
 
 def _table(job: Job, hardware: Path | None) -> tuple[Path, Table] | None:

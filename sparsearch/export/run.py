@@ -100,7 +100,7 @@ def export_run(
     packing, options = None, {}
     if layout == PACKED_LAYOUT:
         packing = measured_packing(job, allocation, None if hardware is None else Path(hardware), strict)
-        options = {"backends": packing and packing.backends}
+        options = {"forms": packing and packing.forms}
     switcher = Switcher(prepared.model, _supernet(job))
     config_yaml = job.folder.config.read_text(encoding="utf-8")
     named = prepared.config.model

@@ -79,6 +79,14 @@ class Chooser:
             self._known[shape, level] = Choice(seconds, name, stored)
         return self._known[shape, level]
 
+    def seconds(self, shape: Shape, level: Level, backend: str) -> float:
+        """What one backend takes; infinite where it was not measured."""
+        density = 1 - level.removed(shape) / math.prod(shape)
+        try:
+            return self._best(shape, density, level.label, {backend})[0]
+        except ConfigError:
+            return math.inf
+
     def dense_seconds(self, shape: Shape) -> float:
         """Of torch's own product, which linears run on that are not packed."""
         return self._best(shape, 1.0, "", DENSE_BACKENDS)[0]

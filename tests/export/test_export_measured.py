@@ -72,7 +72,7 @@ def test_a_job_with_a_latency_budget_is_packed_by_the_times_that_it_was_budgeted
     mixed = Allocation.of([index % 4 for index in range(len(space))])
     packing = measured_packing(job, mixed, None)
     for site, levels, index in zip(space.sites, space.levels, mixed.levels, strict=True):
-        assert packing.backends[site.name].name == FASTEST[levels[index].label]
+        assert [backend.name for backend, _ in packing.forms[site.name]] == [FASTEST[levels[index].label]]
     assert packing.text.startswith(f"fastest for 16 tokens at once by {file}: ")
     job.folder.claim(job.config)
     file.unlink()
