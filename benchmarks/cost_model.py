@@ -35,7 +35,7 @@ from sparsearch.space import Allocation, SearchSpace
 
 TOKENS, QUICK_TOKENS = (1, 16, 256), (1,)
 ALLOCATIONS, QUICK_ALLOCATIONS = 24, 3
-ROUNDS, QUICK_ROUNDS = 9, 3
+ROUNDS, QUICK_ROUNDS = 31, 3
 MEDIAN, WORST, RANK = 0.05, 0.10, 0.95
 """Relative errors at most, and the rank correlation at least."""
 
@@ -144,7 +144,7 @@ def measure_cases(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="fewer where they last long")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--out", type=Path, default=RESULTS / "cost_model.json")
     parser.add_argument("--quick", action="store_true", help="small and inexact, in seconds: does it still run?")

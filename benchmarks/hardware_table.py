@@ -23,7 +23,9 @@ from sparsearch.runtime.head import packed_head
 from sparsearch.runtime.linear import Form, PackedLinear
 from sparsearch.space import Allocation, SearchSpace, level_grid
 
-NO_LIMIT = 1e9
+LONGEST = 60.0
+"""Seconds that the rounds of all allocations should last at most."""
+
 ROUNDS = 9
 QUICK_LEVELS = (0.5, 0.95)
 
@@ -53,7 +55,11 @@ def timed_allocations(
     tokens: int,
     rounds: int,
 ) -> dict[str, np.ndarray]:
-    """Seconds of one forward of the model with every allocation in every round, on the backends of the table."""
+    """Seconds of one forward of the model with every allocation in every round, on the backends of the table.
+
+    Args:
+        rounds: as many, fewer where they would last too long.
+    """
     packer = Packer(whole, Chooser(table, tokens, rivals("cpu", whole.model.storage_name)))
     variants = {
         name: packer.modules({
@@ -62,7 +68,7 @@ def timed_allocations(
         for name, each in allocations.items()
     }  # fmt: skip
     clock = device_clock("cpu", torch.get_num_threads())
-    taken = timed_variants(whole.model, variants, tokens, rounds, NO_LIMIT, clock)
+    taken = timed_variants(whole.model, variants, tokens, rounds, LONGEST, clock)
     return {name: np.array(seconds) for name, seconds in taken.items()}
 
 

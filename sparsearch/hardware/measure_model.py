@@ -35,6 +35,9 @@ SAMPLE = 0.03
 
 LEAST_ROUNDS = 3
 
+MORE_ROUNDS = 3
+"""Rounds of a whole model for each one of a product: all predictions rest on its times."""
+
 Wrap = Callable[[StoredBackend, Packed, Tensor | None], nn.Module]
 """Makes the runtime's module of a packed weight and a bias. Handed in, as the runtime lies above this package."""
 
@@ -159,7 +162,7 @@ def measure_model(
         chooser = Chooser(table, tokens, rivals(plan.plan.device, storage))
         packer = Packer(plan, chooser)
         variants = {level.label: packer.modules({site: level for site in sites}) for level in plan.levels}
-        taken = timed_variants(plan.model, variants, tokens, plan.plan.rounds, plan.limit, clock)
+        taken = timed_variants(plan.model, variants, tokens, MORE_ROUNDS * plan.plan.rounds, plan.limit, clock)
         found = [Run(tokens, name, float(np.median(row)), interquartile(row)) for name, row in taken.items()]
         runs = runs.with_runs(found)
         table = table.with_model(runs)
