@@ -1,6 +1,6 @@
 """How well a table of measured products predicts whole models: random allocations that it has not seen.
 
-Models: the embedded one, and blocks of the random Llama of `end_to_end.py`, 4 of its 16 and a small vocabulary, so that
+Models: the embedded one, and blocks of the random Llama of `end_to_end.py`, 8 of its 16 and a small vocabulary, so that
 linears of real shapes are most of what it computes. Each is measured as `sparsearch measure` does it; then allocations
 of a mean sparsity between 30 and 90 %, every site at a level of its own on the default grid, are predicted and run on
 the runtime's modules, dense and all of them in turning order in every round, medians over rounds. One token: decoding
@@ -43,7 +43,9 @@ DENSE = "dense"
 SPREAD = 3
 """Levels that a site lies off its allocation's mean at most."""
 
-BLOCKS, VOCABULARY = 4, 4096
+BLOCKS, VOCABULARY = 8, 4096
+"""With 4 blocks the sparsest allocations fit into a cache of 32 MB, which a shared machine has on some days only."""
+
 MODELS: dict[str, Callable[[bool], PrunableModel]] = {
     "large": lambda quick: large(quick, BLOCKS, VOCABULARY),
     "reference": lambda quick: load_model(None, device="cpu"),
@@ -77,7 +79,8 @@ def rows_of(
     case: Case, space: SearchSpace, allocations: dict[str, Allocation], taken: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """A row an allocation, dense left out; `taken` are seconds in every round."""
-    seconds, halves = medians(taken), [medians({n: row[half::2] for n, row in taken.items()}) for half in (0, 1)]
+    seconds, pairs = medians(taken), np.arange(len(taken[DENSE])) // 2  # both orders of the turn are in each half
+    halves = [medians({name: row[pairs % 2 == half] for name, row in taken.items()}) for half in (0, 1)]
     dense = space.cost("latency", allocations[DENSE]) / seconds[DENSE]
     rows = []
     for name, allocation in allocations.items():
