@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 from common import RESULTS, SEED, Check, Row, finish, interleaved
+from large_model import large
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 import sparsearch.runtime
 from sparsearch.export.runtime import export_runtime
@@ -52,17 +53,6 @@ class Prepacked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         product = self.backend.matmul(x.reshape(-1, x.shape[-1]), self.packed).view(*x.shape[:-1], -1)
         return product if self.bias is None else product + self.bias
-
-
-def large(quick: bool) -> PrunableModel:
-    """The random model, rounded to bfloat16, computing in float32."""
-    width, blocks = (128, 2) if quick else (1024, 16)
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=2048 if quick else 32000, hidden_size=width, intermediate_size=11 * width // 4,
-        num_hidden_layers=blocks, num_attention_heads=16, num_key_value_heads=4, tie_word_embeddings=True,
-    )  # fmt: skip
-    return wrap_model(LlamaForCausalLM(config).to(torch.bfloat16).float(), "large", torch.bfloat16)
 
 
 def export(model: PrunableModel, sparsity: float, folder: Path) -> None:

@@ -27,6 +27,7 @@ from sparsearch.evaluation.intervals import paired_difference
 from sparsearch.job.journal import Journal
 from sparsearch.job.loop import SearchLoop
 from sparsearch.job.prepare import Prepared
+from sparsearch.model.load import load_model
 from sparsearch.search import Problem, make_searcher
 from sparsearch.seeds import spawn
 from sparsearch.space import Allocation, Budget, SearchSpace
@@ -99,7 +100,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole, table = measured(folder / "table.json", counts, given.quick)
+        whole, table = measured(folder / "table.json", load_model(None, device="cpu"), counts, given.quick)
         for seed in range(seeds):
             for tokens in counts:
                 say(f"seed {seed}, {tokens} tokens")
@@ -123,7 +124,8 @@ def main() -> None:
 
 def timed(whole: Any, table: Any, each: Pair, quick: bool) -> dict[str, float]:
     found = {"dense": each.space.dense(), "latency": each.by_latency, "params": each.by_params}
-    return timed_allocations(whole, table, each.space, found, each.tokens, 3 if quick else 9)
+    taken = timed_allocations(whole, table, each.space, found, each.tokens, 3 if quick else 9)
+    return {name: median(seconds) for name, seconds in taken.items()}
 
 
 def row_of(each: Pair, figures: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:

@@ -72,6 +72,11 @@ def export(
     ] = None,
     target: Annotated[float | None, typer.Option(help="Recipe evopress: sparsity of level 0.")] = None,
     step: Annotated[int | None, typer.Option(help="Recipe evopress: weights between two levels.")] = None,
+    hardware: Annotated[
+        Path | None,
+        typer.Option(help="Layout runtime: pack by a file of sparsearch measure; left out: by the job's, or by size."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse measured times of another machine.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the checkpoint of a finished run, or its profile as another tool's recipe."""
@@ -83,19 +88,24 @@ def export(
 
         if layout != "dense":
             raise ConfigError(f"--layout: {layout!r} with --recipe; a recipe has no layout, give one of them")
+        if (hardware, strict) != (None, False):
+            raise ConfigError("--hardware and --strict: allowed only with --layout runtime")
         print_recipe(export_recipe(run, out, recipe, profile=profile, target=target, step=step), as_json)
         return
     if (target, step) != (None, None):
         raise ConfigError("--target and --step: allowed only with --recipe evopress")
-    done = export_run(run, out, layout=layout, profile=profile, verify=verify)
-    found = done.verified
+    done = export_run(run, out, layout=layout, profile=profile, verify=verify, hardware=hardware, strict=strict)
+    found, packing = done.verified, done.packing
     if as_json:
+        measured = {"packing": packing.text, "warnings": list(packing.doubts)} if packing else {}
         print_json({
             "out": str(done.out), "sparsity": done.profile.sparsity,
             "max_difference": found and found.max_difference, "zeros": found and found.sparsity,
-        })  # fmt: skip
+        } | measured)  # fmt: skip
         return
     print(f"wrote {done.out}: {done.profile.sparsity:.2%} sparse over its sites")
+    if packing:
+        print("\n".join([packing.text, *(f"warning: {doubt}" for doubt in packing.doubts)]))
     if found:
         print(
             f"reloaded in a fresh process: largest logit difference {found.max_difference:g}, "

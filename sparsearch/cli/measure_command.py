@@ -50,6 +50,7 @@ def measure(
     from sparsearch.hardware.measure import measure as run
     from sparsearch.hardware.measure_model import ModelPlan, measure_model
     from sparsearch.hardware.model_plan import LIMIT, QUICK_LIMIT, check_request, model_plan
+    from sparsearch.runtime.head import packed_head
     from sparsearch.runtime.linear import Form, PackedLinear
 
     count = torch.get_num_threads() if threads is None else threads
@@ -59,7 +60,8 @@ def measure(
         return PackedLinear([Form(backend, packed)], bias, plan.dtype)
 
     loaded, plan = model_plan(model, device=device, tokens=tuple(tokens or ()), quick=quick)
-    whole = ModelPlan(loaded, plan, packed_linear, QUICK_LIMIT if quick else LIMIT)
+    head = packed_head(loaded) if device == "cpu" else {}
+    whole = ModelPlan(loaded, plan, packed_linear, QUICK_LIMIT if quick else LIMIT, head)
     with pinned_threads(count):
         table = open_table(out, machine_fingerprint(device, count, plan.dtype_name), plan.rounds)
         _say(plan_line(plan, left_to_measure(plan, table)))
@@ -68,7 +70,7 @@ def measure(
             _say(busy)
         table = run(plan, table, out, progress=lambda done, total: _say(f"measure: {done} of {total} shapes"))
         if device == "cpu":
-            clock = device_clock(device)
+            clock = device_clock(device, count)
             table = measure_model(whole, table, out, clock, lambda done, total: _say(f"model: {done} of {total} runs"))
     if as_json:
         print_json({"out": str(out), "fingerprint": dict(table.fingerprint), "cells": len(table.cells)}

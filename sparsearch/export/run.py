@@ -13,6 +13,7 @@ from torch import Tensor
 from sparsearch.errors import ConfigError, did_you_mean
 from sparsearch.export.card import model_card
 from sparsearch.export.dense import export_dense
+from sparsearch.export.measured import Packing, measured_packing
 from sparsearch.export.runtime import export_runtime
 from sparsearch.export.verify import VerifyResult, forward_logits, verify_export
 from sparsearch.job.config import identity, load_config
@@ -32,6 +33,9 @@ from sparsearch.supernet import Supernet, Switcher
 FORMATS: dict[str, Callable[..., None]] = {"dense": export_dense, "runtime": export_runtime}
 """Layout name, as in `sparsearch export --layout`, to the function that writes it."""
 
+PACKED_LAYOUT = "runtime"
+"""The one that measured times choose backends for."""
+
 TOLERANCES = {"dense": {}, "runtime": {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}}
 """Largest difference of a logit, relative to the largest one, by layout and the dtype of the computation.
 
@@ -46,11 +50,16 @@ EXPORTED_PROFILE = Path("sparsearch", "profile.json")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what the fresh process found (None when it was not asked)."""
+    """What was written, and what the fresh process found (None when it was not asked).
+
+    Attributes:
+        packing: what the runtime layout packed weights for, where measured times said it.
+    """
 
     out: Path
     profile: Profile
     verified: VerifyResult | None
+    packing: Packing | None = None
 
 
 def export_run(
@@ -60,6 +69,8 @@ def export_run(
     layout: str = "dense",
     profile: str = "best",
     verify: bool = True,
+    hardware: str | Path | None = None,
+    strict: bool = False,
 ) -> Exported:
     """Writes the checkpoint of a finished run's profile.
 
@@ -69,18 +80,28 @@ def export_run(
         layout: one of `FORMATS`.
         profile: `best`, `uniform`, `pareto:K`, `knee`, or the path of a profile of the same search space.
         verify: reload in a fresh process and compare logits and zeros.
+        hardware: layout runtime: the file of measured times that says which backend a weight is packed for; None for
+            the one that the job's budget names, or, where it names none, the smallest form.
+        strict: refuse times of another machine, in place of `Exported.packing.doubts`.
 
     Raises:
-        SparsearchError: unknown layout or profile, unfinished run, `out` taken, disk full, or not verified.
+        SparsearchError: unknown layout or profile, unfinished run, unusable `hardware`, `out` taken, disk full, or not
+            verified.
     """
     if layout not in FORMATS:
         raise ConfigError(f"--layout: {layout!r} is unknown; {did_you_mean(layout, FORMATS)}")
+    if (hardware, strict) != (None, False) and layout != PACKED_LAYOUT:
+        raise ConfigError(f"--hardware and --strict: allowed only with --layout {PACKED_LAYOUT}")
     if not isinstance(job, Job):
         job = open_run(job)
     chosen = chosen_profile(job.folder, profile)
     prepared, out = job.prepared, Path(out)
-    switcher = Switcher(prepared.model, _supernet(job))
     allocation = chosen.allocation(prepared.space)
+    packing, options = None, {}
+    if layout == PACKED_LAYOUT:
+        packing = measured_packing(job, allocation, None if hardware is None else Path(hardware), strict)
+        options = {"forms": packing and packing.forms}
+    switcher = Switcher(prepared.model, _supernet(job))
     config_yaml = job.folder.config.read_text(encoding="utf-8")
     named = prepared.config.model
 
@@ -96,8 +117,9 @@ def export_run(
         tokenizer=load_tokenizer(named.name, named.revision, named.trust_remote_code),
         card=_card(job, chosen, config_yaml, layout),
         config_yaml=config_yaml,
+        **options,
     )
-    return Exported(out, chosen, _verify(prepared, switcher, out, chosen, layout) if verify else None)
+    return Exported(out, chosen, _verify(prepared, switcher, out, chosen, layout) if verify else None, packing)
 
 
 def check_target(job: Job, out: Path) -> None:

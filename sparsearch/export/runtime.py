@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsearch.export.dense import SiteWeights, check_exportable, new_folder, stored_weights, write_beside
 from sparsearch.files import write_json
 from sparsearch.hardware.kernels import Packed, StoredBackend
 from sparsearch.model.prunable import PrunableModel
-from sparsearch.runtime.choice import pack_smallest
+from sparsearch.runtime.choice import Forms, pack_smallest
 from sparsearch.runtime.files import INDEX, PACKED, STATE, FormIndex, LinearIndex, RuntimeIndex, write_aligned
+from sparsearch.runtime.head import pack_head
 from sparsearch.space import Profile
 
 
@@ -28,22 +29,24 @@ def export_runtime(
     tokenizer: Any = None,
     card: str,
     config_yaml: str,
+    forms: Mapping[str, Forms] | None = None,
 ) -> None:
     """Writes `model` with `weights` packed, for a CPU: smaller in memory and on disk, and faster for few tokens.
 
-    A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed in the smallest form
-    whose values are those (`runtime.choice`); level 0 as well, and the output projection where that makes it smaller,
-    though it is pruned nowhere: every token reads all of it. What else is no site stays in the dtype that the model
-    computes in here, so that it is used where the file is mapped. Other arguments and errors: as `export_dense`.
-    Needs memory for the packed weights.
+    A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed for its backends, or else
+    in the smallest form whose values are those (`runtime.choice`); level 0 as well, and the output projection where
+    that makes it smaller, though it is pruned nowhere: every token reads all of it. What else is no site stays in the
+    dtype that the model computes in here, so that it is used where the file is mapped. Other arguments and errors: as
+    `export_dense`. Needs memory for the packed weights.
+
+    Args:
+        forms: what to pack sites for, by name (`fastest_forms`); None: every one in its smallest form.
     """
     check_exportable(model)
     with new_folder(out) as folder:
-        linears, packed = _packed(model, weights() if callable(weights) else weights, profile)
-        for module, weight in _heads(model, {linear.module for linear in linears}):
-            backend, form = pack_smallest(weight.to(torch.float32))
-            if form.bytes < weight.numel() * weight.element_size():
-                linears.append(_add(module, backend, form, packed))
+        linears, packed = _packed(model, weights() if callable(weights) else weights, profile, forms or {})
+        for module, form in pack_head(model, {linear.module for linear in linears}).items():
+            linears.append(_add(module, [(*form, None)], packed))
         write_aligned(packed, folder / PACKED)
         write_aligned(_state(model, {linear.module for linear in linears}), folder / STATE)
         write_json(folder / INDEX, _index(model, linears).model_dump(exclude_none=True))
@@ -52,31 +55,28 @@ def export_runtime(
 
 
 def _packed(
-    model: PrunableModel, weights: SiteWeights, profile: Profile
+    model: PrunableModel, weights: SiteWeights, profile: Profile, forms: Mapping[str, Forms]
 ) -> tuple[list[LinearIndex], dict[str, Tensor]]:
     """The index and the tensors of all sites."""
     linears: list[LinearIndex] = []
     tensors: dict[str, Tensor] = {}
     for site, stored in stored_weights(model, weights, profile):
-        linears.append(_add(site.module, *pack_smallest(stored.to(torch.float32)), tensors))
+        weight = stored.to(torch.float32)
+        chosen = [(backend, backend.pack(weight), most) for backend, most in forms.get(site.name, ())]
+        linears.append(_add(site.module, chosen or [(*pack_smallest(weight), None)], tensors))
     return linears, tensors
 
 
-def _add(module: str, backend: StoredBackend, packed: Packed, tensors: dict[str, Tensor]) -> LinearIndex:
-    """The entry of one weight; puts what is stored of it into `tensors`."""
-    names = {name: f"{module}:{name}" for name in packed.tensors}
-    tensors.update({names[name]: tensor for name, tensor in packed.tensors.items()})
-    return LinearIndex(module=module, shape=packed.shape, forms=[FormIndex(backend=backend.name, tensors=names)])
-
-
-def _heads(model: PrunableModel, packed: set[str]) -> list[tuple[str, Tensor]]:
-    """Module and weight of the output projection; none where there is none, it is a site, or no plain linear."""
-    module: Any = model.module
-    head = module.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return []
-    names = [name for name, found in module.named_modules() if found is head and name not in packed]
-    return [(name, head.weight.detach().cpu()) for name in names]
+def _add(
+    module: str, forms: Iterable[tuple[StoredBackend, Packed, int | None]], tensors: dict[str, Tensor]
+) -> LinearIndex:
+    """The entry of one weight with the most tokens of each form; puts what is stored of it into `tensors`."""
+    found = []
+    for backend, packed, most in forms:
+        shape, names = packed.shape, {name: f"{module}:{backend.name}:{name}" for name in packed.tensors}
+        tensors.update({names[name]: tensor for name, tensor in packed.tensors.items()})
+        found.append(FormIndex(backend=backend.name, most_tokens=most, tensors=names))
+    return LinearIndex(module=module, shape=shape, forms=found)
 
 
 def _state(model: PrunableModel, packed: set[str]) -> dict[str, Tensor]:

@@ -6,6 +6,10 @@ with c the fastest backend's measured time of a site at a level, D the measured 
 linear at level 0, and one scalar s a token count, fitted to whole models at three levels: products inside a model
 find other things in the caches than those that were timed one by one. Attention, norms, the head and whatever else
 is no site are in D.
+
+What is predicted well is the ratio to the dense model: D was measured in the same rounds as the runs that s is fitted
+to (`benchmarks/cost_model.py`: 1 to 2 %, median). Seconds are those of the machine as it was then: a shared one is up
+to 15 % slower minutes later. Levels that are mixed over the sites, or more of them, fit s no better than the three.
 """
 
 from __future__ import annotations
@@ -79,6 +83,14 @@ class Chooser:
             self._known[shape, level] = Choice(seconds, name, stored)
         return self._known[shape, level]
 
+    def seconds(self, shape: Shape, level: Level, backend: str) -> float:
+        """What one backend takes; infinite where it was not measured."""
+        density = 1 - level.removed(shape) / math.prod(shape)
+        try:
+            return self._best(shape, density, level.label, {backend})[0]
+        except ConfigError:
+            return math.inf
+
     def dense_seconds(self, shape: Shape) -> float:
         """Of torch's own product, which linears run on that are not packed."""
         return self._best(shape, 1.0, "", DENSE_BACKENDS)[0]
@@ -151,7 +163,7 @@ def site_costs(space: SearchSpace, table: Table, tokens: int, among: Collection[
         ConfigError: a site's shape, or `tokens` with it, was not measured; what was is listed.
     """
     for site in space.sites:
-        _check_measured(site, table, tokens)
+        check_measured(site, table, tokens)
     chooser = Chooser(table, tokens, among)
     rows = [
         [chooser.of(site_shape(site), level) for level in levels]
@@ -235,12 +247,12 @@ def site_shape(site: Site) -> Shape:
     return math.prod(site.shape[:-1]), site.shape[-1]
 
 
-def _difference(runs: ModelRuns, chooser: Chooser, level: Level) -> float:
-    shapes: Iterable[Shape] = runs.linears.values()
-    return sum(chooser.of(shape, level).seconds - chooser.of(shape, DENSE).seconds for shape in shapes)
+def check_measured(site: Site, table: Table, tokens: int) -> None:
+    """Refuses what a table has no times for.
 
-
-def _check_measured(site: Site, table: Table, tokens: int) -> None:
+    Raises:
+        ConfigError: the shape of `site`, or `tokens` with it, was not measured; what was is listed.
+    """
     shape = site_shape(site)
     measured = table.tokens_of(shape)
     if not measured:
@@ -254,3 +266,8 @@ def _check_measured(site: Site, table: Table, tokens: int) -> None:
             f"tokens: {tokens} were not measured for the shape {shape[0]} x {shape[1]} of site {site.name}; "
             f"allowed: {', '.join(map(str, measured))}, or run sparsearch measure with --tokens {tokens}"
         )
+
+
+def _difference(runs: ModelRuns, chooser: Chooser, level: Level) -> float:
+    shapes: Iterable[Shape] = runs.linears.values()
+    return sum(chooser.of(shape, level).seconds - chooser.of(shape, DENSE).seconds for shape in shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +42,7 @@ class Plan:
         dtype: of weights and inputs.
         rounds: times that every product is timed.
         sample: seconds that one timing lasts at least; short products are repeated within it.
+        among: names of the backends that are timed beside dense; None for all.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -51,6 +52,7 @@ class Plan:
     dtype: torch.dtype = torch.float32
     rounds: int = 15
     sample: float = 2e-3
+    among: Collection[str] | None = None
 
     @property
     def dtype_name(self) -> str:
@@ -63,6 +65,7 @@ class Plan:
             backend
             for backend in BACKENDS.values()
             if backend.device == self.device
+            and (self.among is None or backend.name in (*DENSE_BACKENDS, *self.among))
             and backend.unavailable() is None
             and backend.refuses(shape, self.dtype, level.label) is None
             and backend.serves(tokens)
@@ -161,7 +164,7 @@ def measure(
         clock: seconds; left out: the machine's own, after the device is done.
         progress: told the shapes done and in all.
     """
-    clock = clock or device_clock(plan.device)
+    clock = clock or device_clock(plan.device, torch.get_num_threads())
     missing = left_to_measure(plan, table)
     for done, shape in enumerate(missing):
         progress(done, len(missing))
@@ -276,10 +279,15 @@ def copy_packed(backend: Backend, packed: Packed) -> Packed:
     return backend.open(packed.shape, {name: tensor.clone() for name, tensor in packed.tensors.items()})
 
 
-def device_clock(device: str) -> Clock:
-    """Seconds, once the device has done all work before."""
+def device_clock(device: str, threads: int) -> Clock:
+    """Seconds, once the device has done all work before; with one thread on the CPU its processor time.
+
+    While other processes had the core, time went on and the product did not: of the runs of the reference model on a
+    busy machine some took twice as long as others, which no median mends; their processor time was within 10 %. Work
+    of several threads ends with the last one, which no processor time tells.
+    """
     if device == "cpu":
-        return time.perf_counter
+        return time.thread_time if threads == 1 else time.perf_counter
 
     def finished() -> float:
         torch.cuda.synchronize()

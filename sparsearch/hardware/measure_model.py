@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ CALIBRATED = 3
 CONTEXT, STEPS = 16, 8
 """Tokens in the cache where decoding begins, and tokens that are decoded in one timing."""
 
+SAMPLE = 0.03
+"""Seconds that a timing of a prefill should last: shorter ones are repeated in it, up to `STEPS` times."""
+
 LEAST_ROUNDS = 3
+
+MORE_ROUNDS = 3
+"""Rounds of a whole model for each one of a product: all predictions rest on its times."""
 
 Wrap = Callable[[StoredBackend, Packed, Tensor | None], nn.Module]
 """Makes the runtime's module of a packed weight and a bias. Handed in, as the runtime lies above this package."""
@@ -47,12 +54,15 @@ class ModelPlan:
         plan: of its products; gives token counts, levels and rounds.
         wrap: see `Wrap`.
         limit: seconds that the rounds of one token count should last at most.
+        others: what the runtime replaces besides the sites, in every variant, by path: the output projection. Handed
+            in as `wrap` is.
     """
 
     model: PrunableModel
     plan: Plan
     wrap: Wrap
     limit: float = 30.0
+    others: Modules = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -113,13 +123,17 @@ class Prefill:
         self._module, self._clock = model.module, clock
         self._ids = torch.zeros(1, tokens, dtype=torch.int64)
         self._more = {"use_cache": False} if hasattr(model.module.config, "use_cache") else {}
+        self._repeats = 1
+        self()  # libraries set themselves up in the first forward
+        self._repeats = min(STEPS, math.ceil(SAMPLE / max(self(), 1e-9)))
 
     @torch.no_grad()
     def __call__(self) -> float:
-        """Seconds of one forward."""
+        """Seconds of one forward, mean over a few where it is short."""
         started = self._clock()
-        self._module(input_ids=self._ids, **self._more)
-        return self._clock() - started
+        for _ in range(self._repeats):
+            self._module(input_ids=self._ids, **self._more)
+        return (self._clock() - started) / self._repeats
 
 
 def measure_model(
@@ -148,7 +162,7 @@ def measure_model(
         chooser = Chooser(table, tokens, rivals(plan.plan.device, storage))
         packer = Packer(plan, chooser)
         variants = {level.label: packer.modules({site: level for site in sites}) for level in plan.levels}
-        taken = timed_variants(plan.model, variants, tokens, plan.plan.rounds, plan.limit, clock)
+        taken = timed_variants(plan.model, variants, tokens, MORE_ROUNDS * plan.plan.rounds, plan.limit, clock)
         found = [Run(tokens, name, float(np.median(row)), interquartile(row)) for name, row in taken.items()]
         runs = runs.with_runs(found)
         table = table.with_model(runs)
@@ -166,9 +180,9 @@ class Packer:
         self._known: dict[tuple[tuple[int, int], Level], tuple[StoredBackend, Packed]] = {}
 
     def modules(self, levels: Mapping[Site, Level]) -> Modules:
-        """A packed linear for every site, each in memory of its own."""
+        """A packed linear for every site, each in memory of its own, and what else the runtime replaces."""
         module = self._plan.model.module
-        return {
+        return {**self._plan.others} | {
             site.module: self._module(site_shape(site), level, module.get_submodule(site.module).bias)
             for site, level in levels.items()
         }

@@ -45,7 +45,7 @@ def check_request(device: str, threads: int, tokens: tuple[int, ...]) -> None:
 def model_plan(
     model: str | None, *, device: str = "cpu", tokens: tuple[int, ...] = (), quick: bool = False
 ) -> tuple[PrunableModel, Plan]:
-    """The model, and what is measured of it: the distinct shapes of a model's sites, token counts and levels.
+    """The model, and what is measured of it (`plan_of`).
 
     Args:
         model: a folder or a hub name; None is the embedded reference model.
@@ -54,14 +54,18 @@ def model_plan(
         quick: fewer levels, rounds and token counts: a first look.
     """
     loaded = load_model(model, device="cpu")
-    shapes = sorted({(site.shape[0], site.shape[1]) for site in find_sites(loaded)})
+    return loaded, plan_of(loaded, device=device, tokens=tokens, quick=quick)
+
+
+def plan_of(model: PrunableModel, *, device: str = "cpu", tokens: tuple[int, ...] = (), quick: bool = False) -> Plan:
+    """The distinct shapes of a model's sites, token counts and levels. Arguments as in `model_plan`."""
     levels = [*(QUICK_LEVELS if quick else LEVELS), *(PATTERNS if device == "cuda" else ())]
-    return loaded, Plan(
-        shapes=tuple(shapes),
+    return Plan(
+        shapes=tuple(sorted({(site.shape[0], site.shape[1]) for site in find_sites(model)})),
         tokens=tuple(sorted(tokens)) or (QUICK_TOKENS if quick else TOKENS),
         levels=level_grid(levels),
         device=device,
-        dtype=loaded.storage_dtype if device == "cuda" else torch.float32,
+        dtype=model.storage_dtype if device == "cuda" else torch.float32,
         rounds=QUICK_ROUNDS if quick else ROUNDS,
         sample=QUICK_SAMPLE if quick else SAMPLE,
     )

@@ -47,7 +47,7 @@ def load(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     _fill(model, state, set(biases), folder)
     for linear in index.linears:
         dtype = getattr(torch, index.dtype)
-        forms = [_form(linear, form, packed, folder, dtype, lacking) for form in linear.forms]
+        forms = _forms(linear, packed, folder, dtype, lacking)
         model.set_submodule(linear.module, PackedLinear(forms, biases[linear.module], dtype))
     if lacking:
         _warn(index, lacking)
@@ -72,6 +72,14 @@ def _empty_model(folder: Path, index: RuntimeIndex, trust_remote_code: bool) -> 
     if model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return model
+
+
+def _forms(
+    linear: LinearIndex, packed: Mapping[str, Tensor], folder: Path, dtype: torch.dtype, lacking: dict[str, str]
+) -> list[Form]:
+    """All forms of a weight; one alone that is dense where several would be."""
+    forms = [_form(linear, form, packed, folder, dtype, lacking) for form in linear.forms]
+    return forms[-1:] if all(form.backend is DENSE for form in forms) else forms
 
 
 def _form(
@@ -135,7 +143,7 @@ def _all_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _warn(index: RuntimeIndex, lacking: Mapping[str, str]) -> None:
-    count = sum(form.backend in lacking for linear in index.linears for form in linear.forms)
+    count = sum(any(form.backend in lacking for form in linear.forms) for linear in index.linears)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
     warnings.warn(
         f"{count} of {len(index.linears)} weights are packed for kernels that this machine lacks ({reasons}); "

@@ -70,3 +70,20 @@ def test_a_run_reports_milliseconds(job, sparsearch):
     front = json.loads((run / "profiles" / "pareto_0.json").read_text())
     assert front["figures"]["front"]["resources"] == ["latency"]
     assert (run / "hardware.json").read_bytes() == (job.parent / "cpu.json").read_bytes()
+
+
+def test_a_run_of_a_latency_budget_is_exported_for_the_kernels_that_it_counted(job, sparsearch, tmp_path):
+    assert sparsearch("search", job, "--quiet").code == 0
+    run, out = job.parent / "runs" / "job", tmp_path / "out"
+    elsewhere(job.parent / "cpu.json")
+    options = ("--layout", "runtime", "--no-verify")
+    answer = sparsearch("export", run, "--out", out, *options)
+    assert answer.code == 0, answer.err
+    assert f"fastest for 1 token at once by {run / 'hardware.json'}: " in answer.out and "warning" not in answer.out
+    named = ("--hardware", job.parent / "cpu.json")
+    answer = sparsearch("export", run, "--out", tmp_path / "strict", *options, *named, "--strict")
+    assert answer.code == 2 and "measured on another machine" in answer.err and not (tmp_path / "strict").exists()
+    found = json.loads(sparsearch("export", run, "--out", tmp_path / "other", *options, *named, "--json").out)
+    assert "Abacus" in found["warnings"][0] and found["packing"].startswith("fastest for 1 token")
+    answer = sparsearch("export", run, "--out", tmp_path / "recipe", "--recipe", "evopress", *named)
+    assert answer.code == 2 and "--hardware and --strict: allowed only with --layout runtime" in answer.err

@@ -18,7 +18,7 @@ class Fast(Dense):
 def _two_backends(monkeypatch):
     """A clock that moves by a second a look, and nothing to prepare."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr(measuring, "device_clock", lambda device: lambda: float(next(ticks)))
+    monkeypatch.setattr(measuring, "device_clock", lambda device, threads: lambda: float(next(ticks)))
     monkeypatch.setattr(measuring, "CACHE_BYTES", 0)
     monkeypatch.setattr(measuring, "BACKENDS", {"dense": Dense(), "fast": Fast()})
 

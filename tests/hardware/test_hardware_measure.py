@@ -1,6 +1,7 @@
 """Measuring with a clock that the backends move on themselves: nothing here is timed."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from sparsearch.errors import ConfigError
 from sparsearch.hardware import measure as measuring
 from sparsearch.hardware.kernels.dense import Dense
-from sparsearch.hardware.measure import Plan, left_to_measure, measure, open_table, pruned_weight
+from sparsearch.hardware.measure import Plan, device_clock, left_to_measure, measure, open_table, pruned_weight
 from sparsearch.hardware.table import Table, read_table
 from sparsearch.space.level import level_grid, parse_level
 
@@ -176,3 +177,16 @@ def test_weights_have_the_zeros_of_their_level(label):
 
 def test_nothing_measured_is_all_left():
     assert left_to_measure(PLAN, Table(FINGERPRINT, 5)) == list(SHAPES)
+
+
+def test_the_backends_of_a_plan_may_be_fewer_but_dense_is_always_there(tmp_path, clock):
+    table = run(dataclasses.replace(PLAN, among={"fast"}), tmp_path / "m.json", clock)
+    assert {cell.backend for cell in table.cells} == {"dense", "fast"}
+    assert left_to_measure(PLAN, table) == []
+
+
+def test_one_thread_is_timed_by_its_processor_time_and_several_by_the_clock():
+    single, several = device_clock("cpu", 1), device_clock("cpu", 2)
+    before = single(), several()
+    time.sleep(0.05)
+    assert single() - before[0] < 0.04 < several() - before[1]

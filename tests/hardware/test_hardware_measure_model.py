@@ -11,7 +11,7 @@ from sparsearch.errors import ResourceError
 from sparsearch.hardware import measure_model as measuring
 from sparsearch.hardware.cost_model import Chooser, calibrated, rivals, site_shape
 from sparsearch.hardware.measure import Plan
-from sparsearch.hardware.measure_model import ModelPlan, Packer, measure_model, replaced, timed_variants
+from sparsearch.hardware.measure_model import ModelPlan, Packer, Prefill, measure_model, replaced, timed_variants
 from sparsearch.hardware.model_runs import architecture
 from sparsearch.hardware.table import read_table
 from sparsearch.model.load import wrap_model
@@ -103,13 +103,46 @@ def test_families_run_and_are_as_before(tiny_model, clock, family, tokens):
     assert all(dict(module.named_modules())[name] is part for name, part in linears.items())
 
 
+def test_what_else_the_runtime_replaces_is_timed_in_every_variant(tiny_model, clock, tmp_path):
+    plan, table = planned(tiny_model("llama"), (1,))
+    alone = measure_model(plan, table, tmp_path / "alone.json", clock)
+    head = plan.model.module.get_output_embeddings()
+
+    class Head(torch.nn.Linear):
+        def forward(self, x):
+            clock.now += 1e-3
+            return head(x)
+
+    with_head = dataclasses.replace(plan, others={"lm_head": Head(1, 1)})
+    found = measure_model(with_head, table, tmp_path / "m.json", clock)
+    for own, other in zip(alone.models[0].runs, found.models[0].runs, strict=True):
+        assert other.seconds == pytest.approx(own.seconds + 1e-3)
+    assert plan.model.module.get_output_embeddings() is head
+
+
 def test_long_rounds_are_few(tiny_model, clock):
     plan, table = planned(tiny_model("llama"))
     packer = Packer(plan, Chooser(table, 16, rivals("cpu", "float32")))
     variants = {"dense": packer.modules({site: GRID[0] for site in find_sites(plan.model)})}
-    one = timed_variants(plan.model, variants, 16, 3, 1e9, clock)["dense"][0]
+    # The model's own linears take no time here, so that the most repetitions are taken.
+    one = measuring.STEPS * timed_variants(plan.model, variants, 16, 3, 1e9, clock)["dense"][0]
     assert len(timed_variants(plan.model, variants, 16, 50, 10.5 * one, clock)["dense"]) == 10
     assert len(timed_variants(plan.model, variants, 16, 50, 0.0, clock)["dense"]) == measuring.LEAST_ROUNDS
+
+
+@pytest.mark.parametrize(("seconds", "repeats"), [(0.001, measuring.STEPS), (0.011, 3), (0.5, 1)])
+def test_short_prefills_are_repeated_in_a_timing(tiny_model, clock, seconds, repeats):
+    module = tiny_model("llama")
+    call = []
+
+    def forward(*_):
+        call.append(clock.now)
+        clock.now += seconds
+
+    module.register_forward_hook(forward)
+    prefill = Prefill(wrap_model(module), 16, clock)
+    call.clear()
+    assert prefill() == pytest.approx(seconds) and len(call) == repeats
 
 
 def test_what_fails_within_leaves_the_model_as_it_was(tiny_model):
