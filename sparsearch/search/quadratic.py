@@ -43,7 +43,7 @@ class QuadraticOptions(Options):
         fading: how much sensitivities still count by the time that every site has moved.
         tolerance: share of the objective that a gain must reach for the search to go on as before; a smaller one is
             taken, and counts as none.
-        patience: rounds in a row without a gain that end a descent.
+        patience: rounds in a row without a gain that end a descent, counted at full size in the first one.
         strength: of the first kick: standard deviation of the logarithms of its factors.
         kicks: kicks in a row without a gain after which it stops.
     """
@@ -59,7 +59,7 @@ class QuadraticOptions(Options):
     tolerance: float = 0.002
     patience: int = 2
     strength: float = 0.35
-    kicks: int = 3
+    kicks: int = 2
 
     def __post_init__(self) -> None:
         for option in ("start", "sequences", "sensed", "most", "radius", "redraws", "patience", "kicks"):
@@ -78,12 +78,14 @@ class State:
         size: sequences to compare the proposals of the next round on.
         radius: levels that a site may move in it.
         stalled: rounds without a gain since the last one.
+        failures: those of them at full size.
     """
 
     current: Allocation
     size: int
     radius: int
     stalled: int = 0
+    failures: int = 0
 
 
 class Quadratic(Searcher):
@@ -131,13 +133,13 @@ class Quadratic(Searcher):
         start = self.problem.start or (
             yield from fisher_start(self, draw_sequences(self.problem, self.options.start, self.rng))
         )
-        best = yield from self._descent(start, known, follow=True)
+        best = yield from self._descent(start, known, first=True)
         kicks = failures = 0
         strength = self.options.strength
         while failures < self.options.kicks:
             self.progress = Progress(1 + kicks, 1 + kicks + self.options.kicks - failures, best)
             tried = known.copy()
-            end = yield from self._descent(self._kicked(best, known, strength), tried)
+            end = yield from self._descent(self._kicked(best, known, strength), tried, first=False)
             kicks += 1
             gain = yield from self._gain(best, end)
             if gain is None:
@@ -164,13 +166,12 @@ class Quadratic(Searcher):
         found = yield from self._compare(best, (end,), tuple(drawn.tolist()))
         return found and found[1]
 
-    def _descent(
-        self, start: Allocation, surrogate: Surrogate, *, follow: bool = False
-    ) -> Generator[Request, Any, Allocation]:
-        """Rounds from `start` until `patience` of them in a row gain nothing; it is stood by with `follow`."""
+    def _descent(self, start: Allocation, surrogate: Surrogate, *, first: bool) -> Generator[Request, Any, Allocation]:
+        """Rounds from `start` until `patience` of them gain nothing: at full size in the `first` descent, which is
+        stood by as it goes, in a row in those after a kick."""
         state = State(start, self._fitting(self.options.sequences), self.options.radius)
-        while state.stalled < self.options.patience:
-            if follow:
+        while (state.failures if first else state.stalled) < self.options.patience:
+            if first:
                 self.progress = Progress(0, 1 + self.options.kicks, state.current)
             state = yield from self._round(state, surrogate)
         return state.current
@@ -185,7 +186,7 @@ class Quadratic(Searcher):
             return self._stalled(state)
         winner, gain = found
         moved = replace(state, current=winner, radius=proposals[winner])
-        return self._stalled(moved) if gain < self.options.tolerance else replace(moved, stalled=0)
+        return self._stalled(moved) if gain < self.options.tolerance else replace(moved, stalled=0, failures=0)
 
     def _samples(self, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Sequences to sense on, and `size` others to compare on; the same if the panel has but one."""
@@ -218,11 +219,13 @@ class Quadratic(Searcher):
 
     def _stalled(self, state: State) -> State:
         """After a round that gained nothing to speak of."""
+        at_most = state.size == self._fitting(self.options.most)
         return replace(
             state,
             size=min(state.size * GROWTH, self._fitting(self.options.most)),
             radius=max(state.radius - 1, 1),
             stalled=state.stalled + 1,
+            failures=state.failures + int(at_most),
         )
 
     def _proposals(self, state: State, surrogate: Surrogate) -> dict[Allocation, int]:
