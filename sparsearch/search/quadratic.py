@@ -59,7 +59,7 @@ class QuadraticOptions(Options):
     tolerance: float = 0.002
     patience: int = 2
     strength: float = 0.35
-    kicks: int = 2
+    kicks: int = 3
 
     def __post_init__(self) -> None:
         for option in ("start", "sequences", "sensed", "most", "radius", "redraws", "patience", "kicks"):
