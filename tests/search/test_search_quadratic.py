@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import Evaluate, Sense, check_searcher, make_searcher
+from sparsearch.search import Sense, check_searcher, make_searcher
 from sparsearch.search.quadratic import _promising
 from sparsearch.search.surrogate import Surrogate, fisher_costs, weighted_mean, within
 from sparsearch.space import Allocation
@@ -110,7 +110,9 @@ def test_fisher_costs_are_half_mean_squares():
 @pytest.mark.parametrize("interaction", [0.0, 0.5])
 def test_it_comes_near_the_optimum_with_far_fewer_forwards_than_evopress(interaction):
     synthetic = quadratic_problem(blocks=3, sequences=64, noise=0.3, interaction=interaction)
-    quadratic = drive(make_searcher("quadratic", {"start": 32, "most": 32}, synthetic.problem, 0), synthetic)
+    quadratic = drive(
+        make_searcher("quadratic", {"start": 32, "most": 32, "kicks": 1}, synthetic.problem, 0), synthetic
+    )
     options = {"generations": 60, "offspring": 16, "survivors": [4, 1], "tokens": [256, 2048]}
     evopress = drive(make_searcher("evopress", options, synthetic.problem, 0), synthetic)
     # It stops where a round gains under 0.2 %.
@@ -128,7 +130,9 @@ def test_a_round_that_gains_nothing_makes_the_samples_grow_and_a_kick_begins_ane
     assert len(begins) >= 3
     for first, last in itertools.pairwise([0, *begins, len(sizes)]):
         one = sizes[first:last]
-        assert one == sorted(one) and one[0] == 4 and one[-1] == 16
+        assert one == sorted(one) and one[0] == 4
+        # To full size, where three rounds gain nothing; after a kick three rounds of any size end it.
+        assert one[-1] == (32 if first == 0 else 16)
 
 
 def test_proposals_are_compared_on_one_set_of_sequences_with_the_current_allocation():
@@ -185,13 +189,12 @@ def test_a_gain_below_the_tolerance_is_taken_and_counts_as_none():
 
 def test_kicks_find_what_rounds_alone_do_not():
     """Where sites interact there are many local optima; no single descent's is the best one."""
-    gains = []
+    options = {"start": 8, "sequences": 8, "most": 16, "patience": 1}
     for seed in range(3):
-        synthetic = quadratic_problem(sequences=64, noise=0.3, interaction=2.0)
-        run = drive(make_searcher("quadratic", {"start": 32, "most": 32}, synthetic.problem, seed), synthetic)
+        synthetic = quadratic_problem(blocks=4, sequences=128, noise=0.3, interaction=2.0)
+        run = drive(make_searcher("quadratic", options, synthetic.problem, seed), synthetic)
         first = next(progress.incumbent for progress in run.progress if progress.done == 1)
-        gains.append(1 - synthetic.mean(run.best) / synthetic.mean(first))
-    assert min(gains) > -0.01 and max(gains) > 0
+        assert synthetic.mean(run.best) < 0.97 * synthetic.mean(first)
 
 
 def test_it_says_why_it_stopped():
