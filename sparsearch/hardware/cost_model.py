@@ -8,7 +8,7 @@ find other things in the caches than those that were timed one by one. Attention
 is no site are in D.
 
 What is predicted well is the ratio to the dense model: D was measured in the same rounds as the runs that s is fitted
-to (`benchmarks/cost_model.py`: 1 to 2 %, median). Seconds are those of the machine as it was then: a shared one is up
+to (`benchmarks/cost_model.py`: 1 to 6 %, median). Seconds are those of the machine as it was then: a shared one is up
 to 15 % slower minutes later. Levels that are mixed over the sites, or more of them, fit s no better than the three.
 """
 
