@@ -76,21 +76,21 @@ def measured_packing(job: Job, allocation: Allocation, hardware: Path | None, st
 def _table(job: Job, hardware: Path | None) -> tuple[Path, Table] | None:
     """The file to pack by, and what is in it."""
     own = job.config.hardware
-    if hardware is None and own is None:
+    if hardware is not None:
+        where, path = "--hardware", hardware
+    elif own is not None:
+        where, path = "budget.hardware", measured_file(own, job.folder.hardware)
+    else:
         return None
-    path = hardware
-    if path is None:
-        assert own is not None
-        path = measured_file(own, job.folder.hardware)
     if not path.is_file():
-        raise ConfigError(f"--hardware: {path} is no file; give one that sparsearch measure --out FILE wrote")
+        raise ConfigError(f"{where}: {path} is no file; give one that sparsearch measure --out FILE wrote")
     try:
         table = read_table(path)
     except ResourceError as error:
-        raise ConfigError(f"--hardware: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
     if table.fingerprint.get("device") != "cpu":
         raise ConfigError(
-            f"--hardware: {path} was measured on {table.fingerprint.get('device')}; the runtime works on a CPU: run "
+            f"{where}: {path} was measured on {table.fingerprint.get('device')}; the runtime works on a CPU: run "
             "sparsearch measure --device cpu with another --out"
         )
     return path, table
