@@ -32,8 +32,8 @@ QUICK_LEVELS = (0.5, 0.95)
 
 def measured(path: Path, model: PrunableModel, tokens: Sequence[int], quick: bool) -> tuple[ModelPlan, Table]:
     """A model and its table, measured into `path`, or what is missing there; kernels that the runtime has alone."""
-    plan = replace(plan_of(model, tokens=tuple(tokens), quick=quick), among=rivals("cpu", model.storage_name))
-    plan = replace(plan, rounds=ROUNDS)
+    plan = plan_of(model, tokens=tuple(tokens), quick=quick)
+    plan = replace(plan, among=rivals("cpu", model.storage_name), rounds=ROUNDS)
     if quick:
         plan = replace(plan, levels=level_grid(list(QUICK_LEVELS)), rounds=2, sample=0.0)
     whole = ModelPlan(model, plan, wrap, 0.0 if quick else LIMIT, packed_head(model))
@@ -61,12 +61,7 @@ def timed_allocations(
         rounds: as many, fewer where they would last too long.
     """
     packer = Packer(whole, Chooser(table, tokens, rivals("cpu", whole.model.storage_name)))
-    variants = {
-        name: packer.modules({
-            site: levels[index] for site, levels, index in zip(space.sites, space.levels, each.levels, strict=True)
-        })
-        for name, each in allocations.items()
-    }  # fmt: skip
+    variants = {name: packer.modules(space.chosen(each)) for name, each in allocations.items()}
     clock = device_clock("cpu", torch.get_num_threads())
     taken = timed_variants(whole.model, variants, tokens, rounds, LONGEST, clock)
     return {name: np.array(seconds) for name, seconds in taken.items()}

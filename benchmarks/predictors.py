@@ -20,7 +20,7 @@ from sparsearch.search.scores import Scores
 from sparsearch.search.surrogate import Surrogate, fisher_costs
 from sparsearch.space import Allocation, SearchSpace
 from sparsearch.space.sensitivities import Sensitivities
-from sparsearch.space.space import FloatArray, IntArray
+from sparsearch.space.space import FloatArray, IntArray, summed
 from sparsearch.space.statistics import STATISTICS
 
 LESS = ("median_score", "tail_exponent", "z_outliers")
@@ -78,7 +78,7 @@ class Sheet:
 
     def summed(self, table: FloatArray) -> FloatArray:
         """`sum_u table[u, level_u]` of every allocation."""
-        return table[np.arange(len(self.space)), self.levels].sum(axis=1)
+        return summed(table, self.levels)
 
     def tokens(self, forwards: int) -> float:
         """Tokens of so many forwards of one sequence."""

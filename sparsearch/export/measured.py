@@ -59,12 +59,9 @@ def measured_packing(job: Job, allocation: Allocation, hardware: Path | None, st
     if strict and doubts:
         raise ConfigError(f"{where}: {'; '.join(doubts)}; or export without --strict")
     space, tokens = job.prepared.space, job.config.tokens
-    chosen = {
-        site: levels[index] for site, levels, index in zip(space.sites, space.levels, allocation.levels, strict=True)
-    }
     try:
         counted = "bytes" in job.config.budget
-        forms = fastest_forms(chosen, table, tokens, job.prepared.model.storage_name, one=counted)
+        forms = fastest_forms(space.chosen(allocation), table, tokens, job.prepared.model.storage_name, one=counted)
     except ConfigError as error:
         raise ConfigError(f"{where}: {name}: {error}") from None
     counts = Counter(" and ".join(backend.name for backend, _ in each) for each in forms.values())

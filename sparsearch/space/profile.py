@@ -45,8 +45,8 @@ class Profile:
         space.check(allocation)
         sites = tuple(
             {"name": site.name, "kind": site.kind, "block": site.block, "shape": list(site.shape),
-             "level": levels[index].label, "sparsity": levels[index].removed(site.shape) / site.size}
-            for site, levels, index in zip(space.sites, space.levels, allocation.levels, strict=True)
+             "level": level.label, "sparsity": level.removed(site.shape) / site.size}
+            for site, level in space.chosen(allocation).items()
         )  # fmt: skip
         resources = {
             name: {"dense": space.cost(name, space.dense()), "profile": space.cost(name, allocation)}

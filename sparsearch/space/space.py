@@ -88,11 +88,13 @@ class SearchSpace:
 
     def sparsity(self, allocation: Allocation) -> float:
         """Fraction of all sites' weights that `allocation` removes."""
-        removed = sum(
-            levels[index].removed(site.shape)
-            for site, levels, index in zip(self.sites, self.levels, allocation.levels, strict=True)
-        )
-        return removed / self.prunable
+        return sum(level.removed(site.shape) for site, level in self.chosen(allocation).items()) / self.prunable
+
+    def chosen(self, allocation: Allocation) -> dict[Site, Level]:
+        """The level of every site in `allocation`, in model order."""
+        return {
+            site: levels[index] for site, levels, index in zip(self.sites, self.levels, allocation.levels, strict=True)
+        }
 
     def check(self, allocation: Allocation) -> None:
         """Raises `ConfigError` when `allocation` is not one of this space."""

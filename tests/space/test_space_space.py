@@ -75,6 +75,14 @@ def test_foreign_allocations_are_refused(space, levels, message):
         space.check(Allocation(levels))
 
 
+def test_every_site_has_the_level_that_an_allocation_names(space):
+    allocation = Allocation.of(np.arange(len(space)) % space.counts)
+    chosen = space.chosen(allocation)
+    assert list(chosen) == list(space.sites)
+    for number, level in enumerate(chosen.values()):
+        assert level == space.levels[number][allocation.levels[number]]
+
+
 def test_a_space_without_sites_is_refused():
     with pytest.raises(ConfigError, match="no sites"):
         linear_space([], level_grid([0.5]), itemsize=2)
