@@ -13,6 +13,9 @@ from common import Row
 NEVER = float("inf")
 """Tokens, or a share of a rival's, that stand for not reaching it at all."""
 
+EARLY = 1 / 20
+"""Share of a rival's tokens that both are compared at."""
+
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")
 
 
@@ -73,8 +76,9 @@ def duels(results: Sequence[Result]) -> list[Row]:
     """Every searcher against every rival, seed by seed, medians over seeds.
 
     `share` is the tokens at which a searcher first reaches the rival's final held-out value, divided by the
-    rival's tokens; `lower at equal tokens` how much lower it ends than the rival stands at the same tokens;
-    `lower in the end` compares both ends, whatever they cost.
+    rival's tokens; `lower at equal tokens` how much lower it ends than the rival stands at the same tokens, and
+    `lower at 1/20` how much lower it stands than the rival does after a twentieth of the rival's tokens; `lower in
+    the end` compares both ends, whatever they cost.
     """
     rows = []
     runs = dict(grouped(results))
@@ -92,6 +96,7 @@ def duels(results: Sequence[Result]) -> list[Row]:
                 "seeds": len(pairs), "never reached": shares.count(NEVER),
                 "Mtokens to reach": _shown(median(reached) / 1e6), "share": _shown(median(shares)),
                 "lower at equal tokens": median(1 - a.final / b.at(a.tokens) for a, b in pairs),
+                "lower at 1/20": median(1 - a.at(EARLY * b.tokens) / b.at(EARLY * b.tokens) for a, b in pairs),
                 "lower in the end": median(1 - a.final / b.final for a, b in pairs),
             })  # fmt: skip
     return rows

@@ -41,6 +41,7 @@ def test_duels_compare_seed_by_seed():
     assert row["never reached"] == 1  # seed 0 ends at 0.5 > 0.45
     assert row["share"] == 20 / 400 and row["Mtokens to reach"] == 20 / 1e6
     assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / 0.8)
+    assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / 2.0)
     assert row["lower in the end"] == pytest.approx(1 - 0.4 / 0.45)
 
 
