@@ -75,6 +75,7 @@ SCALINGS = {
     "tyr": Scaling("generations", {"tokens": _published(2048, 16384, 131072)}),
     "tpe": Scaling("trials"),
     "gp": Scaling("trials"),
+    "cmaes": Scaling("trials"),
     "knapsack": Scaling("sequences", {"curves": "one_at_a_time"}),  # from Fisher costs it is `fisher`
     "rd": Scaling("sequences"),
     "greedy": Scaling("sequences", {"candidates": 2, "levels": 2}),

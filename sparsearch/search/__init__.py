@@ -24,6 +24,7 @@ from sparsearch.search.base import (
     Steps,
     make_options,
 )
+from sparsearch.search.cmaes import CMAES
 from sparsearch.search.differentiable import Differentiable
 from sparsearch.search.equilibrium import Equilibrium
 from sparsearch.search.evopress import EvoPress
@@ -72,6 +73,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "quadratic": Quadratic,
     "tpe": TPE,
     "gp": GP,
+    "cmaes": CMAES,
     "knapsack": Knapsack,
     "rd": RateDistortion,
     "spdy": SPDY,

@@ -82,10 +82,29 @@ class BayesianOptions(Options):
             positive_integer(option, getattr(self, option))
         if type(self.polish) is not int or self.polish < 0:
             raise ConfigError(f"searcher.polish: {self.polish!r} is not allowed; give 0 or a positive integer")
-        if not isinstance(self.basis, str) or self.basis not in SPANS:
-            raise ConfigError(f"searcher.basis: {self.basis!r} is no basis; {did_you_mean(str(self.basis), SPANS)}")
-        if self.span is not None and not (type(self.span) in (int, float) and 0 < self.span < np.inf):
-            raise ConfigError(f"searcher.span: {self.span!r} is not allowed; give a positive number")
+        check_basis(self.basis, self.span)
+
+
+def check_basis(basis: object, span: object) -> None:
+    """The options `basis` and `span` of the searchers that have them."""
+    if not isinstance(basis, str) or basis not in SPANS:
+        raise ConfigError(f"searcher.basis: {basis!r} is no basis; {did_you_mean(str(basis), SPANS)}")
+    if span is not None and not (isinstance(span, int | float) and not isinstance(span, bool) and 0 < span < np.inf):
+        raise ConfigError(f"searcher.span: {span!r} is not allowed; give a positive number")
+
+
+def proposer(problem: Problem, name: str, basis: Basis, sequences: tuple[int, ...]) -> Generator[Request, Any, Propose]:
+    """How coefficients of `basis` become an allocation within limits; `name` is a key of `SPANS`."""
+    space = problem.space
+    if name == "curve":
+        return lambda coefficients, limits: curve_allocation(space, limits, basis, coefficients)
+    costs = fisher_costs((yield Sense(space.dense(), sequences, gradient=False, draws=1)))
+    return lambda coefficients, limits: scaled_allocation(space, limits, basis, costs, coefficients)
+
+
+def coefficient_bounds(name: str, span: float | None, basis: Basis) -> FloatArray:
+    """Largest size of each coefficient, `[dimensions]`: the span by the degree plus 1."""
+    return (span or SPANS[name]) / (1 + np.array(basis.degrees, dtype=np.float64))
 
 
 class Bayesian(Searcher):
@@ -143,7 +162,7 @@ class Bayesian(Searcher):
         """One request a batch of trials, then one a batch of level switches, and one for the front."""
         sequences = draw_sequences(self.problem, self.options.sequences, self.rng)
         basis = depth_basis(self.problem.space, self.options.coefficients)
-        propose = yield from self._propose(basis, sequences)
+        propose = yield from proposer(self.problem, self.options.basis, basis, sequences)
         descent = Descent(self.problem, self.options.resources) if self.options.resources else None
         yield from self._search(basis, propose, descent, sequences)
         yield from self._polish(descent, sequences)
@@ -154,14 +173,6 @@ class Bayesian(Searcher):
         best = lowest(self.front)
         self.progress = Progress(self.progress.total, self.progress.total, best)
         return best
-
-    def _propose(self, basis: Basis, sequences: tuple[int, ...]) -> Generator[Request, Any, Propose]:
-        """How coefficients become an allocation within limits."""
-        space = self.problem.space
-        if self.options.basis == "curve":
-            return lambda coefficients, limits: curve_allocation(space, limits, basis, coefficients)
-        costs = fisher_costs((yield Sense(space.dense(), sequences, gradient=False, draws=1)))
-        return lambda coefficients, limits: scaled_allocation(space, limits, basis, costs, coefficients)
 
     def _search(
         self, basis: Basis, propose: Propose, descent: Descent | None, sequences: tuple[int, ...]
@@ -193,9 +204,8 @@ class Bayesian(Searcher):
 
     def _ranges(self, basis: Basis) -> dict[str, tuple[float, float]]:
         """Of the coefficients, then of the share of the way down of each resource."""
-        span = self.options.span or SPANS[self.options.basis]
-        bounds = {name: span / (1 + degree) for name, degree in zip(basis.names, basis.degrees, strict=True)}
-        curves = {name: (-bound, bound) for name, bound in bounds.items()}
+        bounds = coefficient_bounds(self.options.basis, self.options.span, basis).tolist()
+        curves = {name: (-bound, bound) for name, bound in zip(basis.names, bounds, strict=True)}
         return curves | {f"bound:{name}": (0.0, 1.0) for name in self.options.resources}
 
     def _polish(self, descent: Descent | None, sequences: tuple[int, ...]) -> Generator[Request, Any, None]:

@@ -99,6 +99,16 @@ class TestGP(SearcherConformance):
         return make_searcher("gp", {"trials": 14, "basis": "curve", "coefficients": 1}, problem, seed)
 
 
+class TestCMAES(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("cmaes", {"trials": 24, "basis": "curve"}, problem, seed)
+
+
+class TestCMAESOnFisherCosts(SearcherConformance):
+    def make(self, problem, seed):
+        return make_searcher("cmaes", {"trials": 24, "sequences": 8}, problem, seed)
+
+
 class TestKnapsackLayerErrors(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("knapsack", {"curves": "layer_error"}, problem, seed)
