@@ -23,6 +23,9 @@ GROWTH = 2
 DECISIVE = 1.0
 """Standard errors that a paired difference must lie below 0 to be accepted."""
 
+PAID = 2
+"""How many times as many kicks may fail in a row once one has gained: where one better optimum is there are more."""
+
 WEAKER = 0.7
 """Factor on the strength of kicks after one that led nowhere."""
 
@@ -45,7 +48,7 @@ class QuadraticOptions(Options):
             taken, and counts as none.
         patience: rounds in a row without a gain that end a descent, counted at full size in the first one.
         strength: of the first kick: standard deviation of the logarithms of its factors.
-        kicks: kicks in a row without a gain after which it stops.
+        kicks: kicks in a row without a gain after which it stops; twice as many once one has gained.
     """
 
     start: int = 64
@@ -105,7 +108,7 @@ class Quadratic(Searcher):
     Stützle, 2003): each site's predicted changes are multiplied by a random factor `exp(strength * normal)`, the
     knapsack is solved for these, and a descent from there, which `patience` rounds in a row without a gain end, is
     compared with the best one so far. Kicks get weaker after each that led nowhere; `kicks` such in a row end the
-    search.
+    search, or twice as many once one has gained.
 
     A job's `warm_start` takes the place of the Fisher start.
 
@@ -145,9 +148,9 @@ class Quadratic(Searcher):
         )
         best = yield from self._descent(start, known, first=True)
         kicks = failures = 0
-        strength = self.options.strength
-        while failures < self.options.kicks:
-            self.progress = Progress(1 + kicks, 1 + kicks + self.options.kicks - failures, best)
+        allowed, strength = self.options.kicks, self.options.strength
+        while failures < allowed:
+            self.progress = Progress(1 + kicks, 1 + kicks + allowed - failures, best)
             tried = known.copy()
             end = yield from self._descent(self._kicked(best, known, strength), tried, first=False)
             kicks += 1
@@ -156,7 +159,10 @@ class Quadratic(Searcher):
                 strength *= WEAKER
             else:
                 best, known = end, tried
-            failures = 0 if gain is not None and gain >= self.options.tolerance else failures + 1
+            if gain is not None and gain >= self.options.tolerance:
+                failures, allowed = 0, PAID * self.options.kicks
+            else:
+                failures += 1
         self.outcome = f"the last {failures} of {kicks} kicks led to no gain that could be told from 0"
         return best
 

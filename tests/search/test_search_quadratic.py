@@ -202,7 +202,17 @@ def test_it_says_why_it_stopped():
     searcher = make_searcher("quadratic", {"sequences": 4, "most": 16, "kicks": 2}, synthetic.problem, 0)
     assert searcher.outcome == ""
     drive(searcher, synthetic)
-    assert searcher.outcome.startswith("the last 2 of ") and "kicks" in searcher.outcome
+    assert searcher.outcome.startswith(("the last 2 of ", "the last 4 of ")) and "kicks" in searcher.outcome
+
+
+@pytest.mark.parametrize(("interaction", "outcome"), [(0.0, "the last 2 of 2 "), (2.0, "the last 4 of ")])
+def test_a_search_whose_kicks_have_gained_goes_on_for_longer(interaction, outcome):
+    """Where sites do not interact the first descent ends at the optimum, and no kick gains."""
+    synthetic = quadratic_problem(blocks=4, sequences=128, noise=0.1, interaction=interaction)
+    options = {"start": 8, "sequences": 8, "most": 16, "patience": 1, "kicks": 2}
+    searcher = make_searcher("quadratic", options, synthetic.problem, 0)
+    drive(searcher, synthetic)
+    assert searcher.outcome.startswith(outcome)
 
 
 @pytest.mark.parametrize(
