@@ -99,6 +99,12 @@ class TestGP(SearcherConformance):
         return make_searcher("gp", {"trials": 14, "basis": "curve", "coefficients": 1}, problem, seed)
 
 
+class TestGPFront(SearcherConformance):
+    def make(self, problem, seed):
+        options = {"resources": ["params"], "trials": 9, "basis": "curve", "coefficients": 1, "finals": 4}
+        return make_searcher("gp", options, problem, seed)
+
+
 class TestCMAES(SearcherConformance):
     def make(self, problem, seed):
         return make_searcher("cmaes", {"trials": 24, "basis": "curve"}, problem, seed)
