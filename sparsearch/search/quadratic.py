@@ -128,10 +128,13 @@ class Quadratic(Searcher):
     Comparing in halves, sensing on at most 32 sequences, and samples that fade by the sites moved took the tokens of
     a descent from 0.85-1.66 million to 0.42-0.83 million, with ends up to 0.4 % worse in the median.
 
-    Kicks, on a GPT-2 of 48 sites, whose descents end up to 4 % apart: ends at 80 % from 0.504-0.520 to 0.500-0.510,
-    at 70 % from 0.1887-0.1894 to 0.1853-0.1873, for twice the tokens (three seeds); on the reference model they
-    gain up to 0.5 %. Descents after a kick that one round without a gain ended stayed at 0.508-0.520; accepting
-    every difference below 0, without a standard error, gave 0.497 to 0.515 for 0.24 to 1.18 million tokens.
+    Kicks, on a GPT-2 of 48 sites, whose descents end up to 4 % apart: ends at 80 % from 0.504-0.520 to 0.496-0.500,
+    at 70 % from 0.1887-0.1894 to 0.1852-0.1862, for three to four times the tokens (three seeds; three failures in a
+    row always being the end: 0.500-0.510 and 0.1853-0.1873, for twice the tokens); on the reference model they gain
+    up to 0.5 %. Accepting every difference below 0, without a standard error, gave 0.497 to 0.515 for 0.24 to 1.18
+    million tokens. Ending every descent at the first round on 32 sequences that gains nothing, with one descent on
+    128 after the last kick: 0.503 and 0.517 on the GPT-2 (two seeds), 0.724 and 0.728 on the reference model at 80 %
+    (here 0.730), but 0.1450 and 0.1463 at 60 % (0.1450): the ends are then told apart too seldom.
     """
 
     name: ClassVar[str] = "quadratic"
