@@ -123,13 +123,13 @@ def test_whoever_needs_sensitivities_is_refused_before_anything_is_loaded(tmp_pa
 
 def test_those_are_all_that_ask_for_sensitivities():
     wanting = {name for name in SEARCHERS if SEARCHERS[name].wants_sensitivities(check_searcher(name, {}))}
-    assert wanting == {"fisher", "quadratic", "differentiable", "knapsack", "tpe", "gp"}
+    assert wanting == {"fisher", "quadratic", "differentiable", "knapsack", "tpe", "gp", "cmaes"}
     assert wanting & set(ALLOCATORS) == {"fisher"}
 
 
 @pytest.mark.parametrize(
     ("searcher", "instead"),
-    [("knapsack", {"curves": "one_at_a_time"}), ("tpe", {"basis": "curve"}), ("gp", {"basis": "curve"})],
+    [("knapsack", {"curves": "one_at_a_time"}), ("tpe", {"basis": "curve"}), ("gp", {"basis": "curve"}), ("cmaes", {"basis": "curve"})],
 )
 def test_the_option_that_would_work_is_named_and_works(tmp_path, searcher, instead):
     ((option, value),) = instead.items()
