@@ -129,7 +129,12 @@ def test_those_are_all_that_ask_for_sensitivities():
 
 @pytest.mark.parametrize(
     ("searcher", "instead"),
-    [("knapsack", {"curves": "one_at_a_time"}), ("tpe", {"basis": "curve"}), ("gp", {"basis": "curve"}), ("cmaes", {"basis": "curve"})],
+    [
+        ("knapsack", {"curves": "one_at_a_time"}),
+        ("tpe", {"basis": "curve"}),
+        ("gp", {"basis": "curve"}),
+        ("cmaes", {"basis": "curve"}),
+    ],
 )
 def test_the_option_that_would_work_is_named_and_works(tmp_path, searcher, instead):
     ((option, value),) = instead.items()
