@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sparsearch.errors import ConfigError, did_you_mean
-from sparsearch.search.base import Evaluate, Options, Problem, Progress, Request, Searcher, Sense, Steps
-from sparsearch.search.basis import Basis, curve_allocation, depth_basis, scaled_allocation
+from sparsearch.errors import ConfigError
+from sparsearch.search.base import Options, Problem, Progress, Request, Steps
+from sparsearch.search.basis import Basis, depth_basis
 from sparsearch.search.checks import positive_integer
+from sparsearch.search.coefficients import PATIENCE, CoefficientOptions, CoefficientSearcher, Propose
 from sparsearch.search.moves import level_switch
 from sparsearch.search.scores import draw_sequences
-from sparsearch.search.surrogate import fisher_costs
 from sparsearch.search.tradeoff import Descent, Tradeoff, lowest, resource_names
 from sparsearch.space.allocation import Allocation
-from sparsearch.space.budget import Limits
 from sparsearch.space.repair import uniform
-from sparsearch.space.space import FloatArray
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
-
-SPANS = {"curve": 0.4, "fisher": 1.0}
-"""Bases, and the default of `span` in each: in sparsity, and in natural logarithms of factors."""
-
-PATIENCE = 50
-"""Trials in a row that lead to known allocations only, after which the basis holds nothing new."""
 
 ATTEMPTS = 100
 """Mutants in a row that are known already, after which the polish has no new neighbours."""
@@ -42,21 +34,12 @@ STARTS = 8
 MOST_POINTS = 32
 """Of a front that are evaluated again at the end."""
 
-Propose = Callable[[FloatArray, Limits], Allocation]
-
 
 @dataclass(frozen=True, slots=True)
-class BayesianOptions(Options):
+class BayesianOptions(CoefficientOptions):
     """Options of `tpe` and `gp`.
 
     Attributes:
-        trials: coefficient vectors to try, the zero vector first.
-        sequences: of the panel, the same ones for every allocation.
-        basis: `curve`: sparsities off the uniform one. `fisher`: factors on the Fisher costs of the levels, which
-            one forward and backward of the sequences at the dense model give.
-        coefficients: of the curve of each kind of site over the depth; 1 is a shift alone.
-        span: bound on a coefficient, divided by its degree plus 1; left out: 0.4 in sparsity for `curve`, 1 in
-            natural logarithms for `fisher`.
         batch: trials that are evaluated together. The sampler takes those that are pending into account, but
             learns less from each.
         polish: evaluations of level switches around the best allocation afterwards, each site on its own; with
@@ -66,11 +49,6 @@ class BayesianOptions(Options):
         finals: sequences of the panel on which the points of the front are evaluated again, with resources.
     """
 
-    trials: int = 200
-    sequences: int = 32
-    basis: str = "fisher"
-    coefficients: int = 3
-    span: float | None = None
     batch: int = 1
     polish: int = 0
     resources: tuple[str, ...] = ()
@@ -78,36 +56,14 @@ class BayesianOptions(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resources", resource_names(self.resources))
-        for option in ("trials", "sequences", "coefficients", "batch", "finals"):
+        CoefficientOptions.__post_init__(self)  # not super(): a class with slots is another one than its body knows
+        for option in ("batch", "finals"):
             positive_integer(option, getattr(self, option))
         if type(self.polish) is not int or self.polish < 0:
             raise ConfigError(f"searcher.polish: {self.polish!r} is not allowed; give 0 or a positive integer")
-        check_basis(self.basis, self.span)
 
 
-def check_basis(basis: object, span: object) -> None:
-    """The options `basis` and `span` of the searchers that have them."""
-    if not isinstance(basis, str) or basis not in SPANS:
-        raise ConfigError(f"searcher.basis: {basis!r} is no basis; {did_you_mean(str(basis), SPANS)}")
-    if span is not None and not (isinstance(span, int | float) and not isinstance(span, bool) and 0 < span < np.inf):
-        raise ConfigError(f"searcher.span: {span!r} is not allowed; give a positive number")
-
-
-def proposer(problem: Problem, name: str, basis: Basis, sequences: tuple[int, ...]) -> Generator[Request, Any, Propose]:
-    """How coefficients of `basis` become an allocation within limits; `name` is a key of `SPANS`."""
-    space = problem.space
-    if name == "curve":
-        return lambda coefficients, limits: curve_allocation(space, limits, basis, coefficients)
-    costs = fisher_costs((yield Sense(space.dense(), sequences, gradient=False, draws=1)))
-    return lambda coefficients, limits: scaled_allocation(space, limits, basis, costs, coefficients)
-
-
-def coefficient_bounds(name: str, span: float | None, basis: Basis) -> FloatArray:
-    """Largest size of each coefficient, `[dimensions]`: the span by the degree plus 1."""
-    return (span or SPANS[name]) / (1 + np.array(basis.degrees, dtype=np.float64))
-
-
-class Bayesian(Searcher):
+class Bayesian(CoefficientSearcher):
     """Bayesian optimisation of a few coefficients that stand for all sites, by one of Optuna's samplers.
 
     A sampler of hundreds of levels learns nothing in a few hundred trials. So it searches the coefficients of
@@ -124,18 +80,11 @@ class Bayesian(Searcher):
     """
 
     options_type: ClassVar[type[Options]] = BayesianOptions
-    insensitive: ClassVar[str] = "basis: curve"
     options: BayesianOptions
 
     def __init__(self, problem: Problem, options: Options, rng: np.random.Generator) -> None:
         super().__init__(problem, options, rng)
-        self._means: dict[Allocation, float] = {}
         self._tradeoff = Tradeoff(problem, self.options.resources)
-
-    @classmethod
-    def wants_sensitivities(cls, options: Options) -> bool:
-        """For the basis `fisher`."""
-        return isinstance(options, BayesianOptions) and options.basis == "fisher"
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
@@ -149,20 +98,15 @@ class Bayesian(Searcher):
     @property
     def evaluations(self) -> int:
         """In forwards of one sequence at most, a backward counted as two."""
-        allocations = 1 + self.options.trials + self.options.polish
-        sensed = 3 if self.options.basis == "fisher" else 0
+        polish = self.options.polish * min(self.options.sequences, self.problem.sequences)
         finals = MOST_POINTS * min(self.options.finals, self.problem.sequences) if self.options.resources else 0
-        return (allocations + sensed) * self._count + finals
-
-    @property
-    def _count(self) -> int:
-        return min(self.options.sequences, self.problem.sequences)
+        return super().evaluations + polish + finals
 
     def steps(self) -> Steps:
         """One request a batch of trials, then one a batch of level switches, and one for the front."""
         sequences = draw_sequences(self.problem, self.options.sequences, self.rng)
         basis = depth_basis(self.problem.space, self.options.coefficients)
-        propose = yield from proposer(self.problem, self.options.basis, basis, sequences)
+        propose = yield from self._propose(basis, sequences)
         descent = Descent(self.problem, self.options.resources) if self.options.resources else None
         yield from self._search(basis, propose, descent, sequences)
         yield from self._polish(descent, sequences)
@@ -204,8 +148,8 @@ class Bayesian(Searcher):
 
     def _ranges(self, basis: Basis) -> dict[str, tuple[float, float]]:
         """Of the coefficients, then of the share of the way down of each resource."""
-        bounds = coefficient_bounds(self.options.basis, self.options.span, basis).tolist()
-        curves = {name: (-bound, bound) for name, bound in zip(basis.names, bounds, strict=True)}
+        spans = self._spans(basis).tolist()
+        curves = {name: (-span, span) for name, span in zip(basis.names, spans, strict=True)}
         return curves | {f"bound:{name}": (0.0, 1.0) for name in self.options.resources}
 
     def _polish(self, descent: Descent | None, sequences: tuple[int, ...]) -> Generator[Request, Any, None]:
@@ -238,21 +182,6 @@ class Bayesian(Searcher):
             if not known:
                 found[mutant] = None
         return list(found)
-
-    def _evaluate(
-        self, allocations: Iterable[Allocation], sequences: tuple[int, ...]
-    ) -> Generator[Request, FloatArray, bool]:
-        """Learns the means of `allocations`; whether any was new."""
-        fresh = tuple(allocation for allocation in dict.fromkeys(allocations) if allocation not in self._means)
-        if fresh:
-            means = (yield Evaluate(fresh, sequences)).mean(axis=1)
-            self._means |= zip(fresh, np.where(np.isfinite(means), means, np.inf).tolist(), strict=True)
-        return bool(fresh)
-
-    @property
-    def _incumbent(self) -> Allocation:
-        """The best mean so far, the earlier one of equal ones."""
-        return min(self._means, key=self._means.__getitem__)
 
     def _note(self, done: int) -> None:
         self.progress = Progress(done, self.options.trials + self.options.polish, self._incumbent)

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import Evaluate, Sense, bayesian, check_searcher, make_searcher
+from sparsearch.search import Evaluate, Sense, check_searcher, coefficients, make_searcher
 from sparsearch.search.surrogate import fisher_costs
 from sparsearch.space.repair import cheapest, uniform
 from sparsearch.testing import quadratic_problem
@@ -106,7 +106,7 @@ def test_the_end_when_the_basis_holds_nothing_new():
     synthetic = PROBLEMS["one_site"]()
     _, run = search("tpe", synthetic, trials=10_000, basis="curve")
     assert len(run.requests) == 1
-    assert run.progress[-1].done <= bayesian.PATIENCE + 1
+    assert run.progress[-1].done <= coefficients.PATIENCE + 1
 
 
 def test_the_polish_moves_single_sites_and_only_improves():

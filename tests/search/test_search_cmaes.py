@@ -6,7 +6,7 @@ import pytest
 from test_search_bayesian import evaluated, left, search, smooth_problem
 
 from sparsearch.errors import ConfigError
-from sparsearch.search import Sense, bayesian, check_searcher, make_searcher
+from sparsearch.search import Sense, check_searcher, coefficients, make_searcher
 from sparsearch.search.surrogate import fisher_costs
 from sparsearch.space.repair import cheapest, uniform
 from sparsearch.testing import quadratic_problem
@@ -57,7 +57,7 @@ def test_every_allocation_is_evaluated_once_on_the_same_sequences_within_the_tri
 
 def test_the_end_when_the_basis_holds_nothing_new():
     _, run = search("cmaes", PROBLEMS["one_site"](), trials=10_000, basis="curve")
-    assert len(run.requests) == 1 and run.progress[-1].done <= 2 * bayesian.PATIENCE
+    assert len(run.requests) == 1 and run.progress[-1].done <= 2 * coefficients.PATIENCE
 
 
 def test_neither_the_global_generator_nor_hash_seeds_matter_and_nothing_is_printed():
