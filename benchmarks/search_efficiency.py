@@ -103,8 +103,8 @@ def checks(results: Sequence[Result], found: Sequence[Row]) -> list[Check]:
         verdicts.append(Check(f"share of the tokens of {where}", share, 1 / LEADS[row["rival"]]))
         verdicts.append(Check(f"seeds that never reach {where}", row["never reached"], 0))
         if row["rival"] == "evopress":
-            for what in ("lower at 1/20", "lower at equal tokens"):
-                verdicts.append(Check(f"1 - {what}, {where}", 1 - row[what], 1 - LOWER))
+            verdicts.append(Check(f"value at 1/20 of the tokens, {where}", 1 - row["lower at 1/20"], 1 - LOWER))
+            verdicts.append(Check(f"value at equal tokens, {where}", 1 - row["lower at equal tokens"], 1 - LOWER))
     shares = [r.elsewhere for r in results if r.searcher == "quadratic" and "total" in r.seconds]
     return [*verdicts, Check("time elsewhere, quadratic", median(shares), ELSEWHERE)] if shares else verdicts
 
