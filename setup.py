@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 NATIVE = "sparsearch/hardware/native"
 FILES = (
-    "dispatch", "threads", "bitmask_portable", "bitmask_avx2", "bitmask_avx512", "bitmask_avx512_dot",
+    "dispatch", "threads", "bitmask_portable", "bitmask_neon", "bitmask_avx2", "bitmask_avx512", "bitmask_avx512_dot",
     "bitmask_avx512_int8", "csr16",
 )  # fmt: skip
 

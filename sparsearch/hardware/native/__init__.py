@@ -1,12 +1,13 @@
 """Our own CPU kernels: a small C++ library without torch or Python in it, opened through ctypes.
 
-It is built with the package where a C++ compiler is found, and chooses its instructions at run time: AVX-512 with
-VBMI2 (and bfloat16 products), AVX2, or what every processor of the architecture has.
+It is built with the package where a C++ compiler is found. On x86-64 it chooses its instructions at run time: AVX-512
+with VBMI2 (and bfloat16 products), AVX2, or what every processor has; on 64-bit ARM that is NEON.
 """
 
 from __future__ import annotations
 
 import ctypes
+import platform
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,8 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-LEVELS = ("portable", "avx2", "avx512", "avx512_bf16")
-"""Sets of instructions, from the least to the most demanding."""
+
+def levels_of(machine: str) -> tuple[str, ...]:
+    """Sets of instructions that the kernels use on `platform.machine()`, from the least to the most demanding."""
+    if machine in ("aarch64", "arm64"):
+        return ("portable", "neon")
+    return ("portable", "avx2", "avx512", "avx512_bf16")
+
+
+LEVELS = levels_of(platform.machine())
+"""Those of this machine; the library counts them likewise."""
 
 
 class BitmaskWeight(ctypes.Structure):

@@ -5,20 +5,13 @@
 #ifdef SS_X86
 #include <immintrin.h>
 
+#include "places.h"
+
 namespace sparsearch {
 namespace {
 
-// Byte c of entry m: which of the packed values goes to column c; 0x80 where bit c of m is not set.
-struct Places {
-    uint64_t of[256];
-    constexpr Places() : of() {
-        for (int m = 0; m < 256; ++m) {
-            uint64_t next = 0;
-            for (int c = 0; c < 8; ++c) of[m] |= (m >> c & 1 ? next++ : 0x80) << (8 * c);
-        }
-    }
-};
-constexpr Places kPlaces;
+constexpr Places<8, 1> kPlaces;
+constexpr int kTokens = 4;
 
 SS_TARGET_BEGIN("avx2,fma,f16c,popcnt")
 
@@ -46,7 +39,7 @@ inline __m256 expand(unsigned bits, const Value*& value) {
     __m256 v = load8(value);
     value += kFull ? 8 : __builtin_popcount(bits);
     if (kFull) return v;
-    __m256i places = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kPlaces.of[bits])));
+    __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPlaces.of[bits])));
     v = _mm256_permutevar8x32_ps(v, places);
     return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(places, 31)), v);
 }
@@ -80,43 +73,23 @@ void some(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Outp
 }
 
 template <class Value, bool kFull>
-void widen(const Bitmask& w, int64_t first, int64_t last, float* to) {
-    int64_t blocks = padded(w.columns) / kBlock;
-    for (int64_t g = first; g < last; ++g) {
-        const Value* value = values_of<Value, kFull>(w, g);
-        for (int64_t b = 0; b < blocks; ++b)
-            for (int r = 0; r < kGroupRows; ++r) {
-                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
-                float block[kBlock];
-                for (int64_t c = 0; c < kBlock; c += 8, mask >>= 8)
-                    _mm256_storeu_ps(block + c, expand<Value, kFull>(mask & 0xff, value));
-                put_block(w, g * kGroupRows + r, b, block, first, to);
-            }
-    }
+const Value* store_block(uint64_t mask, const Value* value, float* block) {
+    for (int64_t c = 0; c < kBlock; c += 8, mask >>= 8)
+        _mm256_storeu_ps(block + c, expand<Value, kFull>(mask & 0xff, value));
+    return value;
 }
 
 template <class Value, bool kFull>
 void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Output out) {
-    static const Groups by_tokens[] = {some<Value, kFull, 1>, some<Value, kFull, 2>, some<Value, kFull, 3>,
-                                       some<Value, kFull, 4>};
+    static const Groups by_tokens[kTokens] = {
+        some<Value, kFull, 1>, some<Value, kFull, 2>, some<Value, kFull, 3>, some<Value, kFull, 4>,
+    };
     by_tokens[x.tokens - 1](w, x, first, last, out);
 }
 
+#include "bitmask_kinds.inc"
+
 SS_TARGET_END
-
-const BitmaskKernel kKernels[] = {
-    {prepare_plain, groups<float, false>, sizeof(float), 4},
-    {prepare_plain, groups<Bfloat16, false>, sizeof(float), 4},
-    {prepare_plain, groups<int8_t, false>, sizeof(float), 4},
-    {prepare_plain, groups<Float16, false>, sizeof(float), 4},
-    {prepare_plain, groups<Bfloat16, true>, sizeof(float), 4},
-    {prepare_plain, groups<Float16, true>, sizeof(float), 4},
-};
-
-const Widen kWidens[] = {
-    widen<float, false>, widen<Bfloat16, false>, widen<int8_t, false>,
-    widen<Float16, false>, widen<Bfloat16, true>, widen<Float16, true>,
-};
 
 }  // namespace
 

@@ -45,11 +45,12 @@ float widen(Float16 value) {
 
 // The next block of a row: the values of the set bits of its mask, or all.
 template <class Value, bool kFull>
-const Value* expand(uint64_t mask, const Value* values, float* block) {
+const Value* store_block(uint64_t mask, const Value* values, float* block) {
     for (int64_t c = 0; c < kBlock; ++c, mask >>= 1) block[c] = kFull || (mask & 1) ? widen(*values++) : 0.0f;
     return values;
 }
 
+constexpr int kTokens = kMostTokens;
 constexpr int kLanes = 16;
 
 template <class Value, bool kFull>
@@ -62,7 +63,7 @@ void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Ou
             for (int64_t r = 0; r < kGroupRows; ++r) {
                 float block[kBlock];
                 uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
-                value = expand<Value, kFull>(mask, value, block);
+                value = store_block<Value, kFull>(mask, value, block);
                 for (int64_t t = 0; t < x.tokens; ++t) {
                     const float* in = reinterpret_cast<const float*>(x.data + t * x.stride) + b * kBlock;
                     float* sum = sums[r][t];
@@ -80,34 +81,7 @@ void groups(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Ou
     }
 }
 
-template <class Value, bool kFull>
-void widen_groups(const Bitmask& w, int64_t first, int64_t last, float* to) {
-    int64_t blocks = padded(w.columns) / kBlock;
-    for (int64_t g = first; g < last; ++g) {
-        const Value* value = values_of<Value, kFull>(w, g);
-        for (int64_t b = 0; b < blocks; ++b)
-            for (int64_t r = 0; r < kGroupRows; ++r) {
-                float block[kBlock];
-                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
-                value = expand<Value, kFull>(mask, value, block);
-                put_block(w, g * kGroupRows + r, b, block, first, to);
-            }
-    }
-}
-
-const BitmaskKernel kKernels[] = {
-    {prepare_plain, groups<float, false>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<Bfloat16, false>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<int8_t, false>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<Float16, false>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<Bfloat16, true>, sizeof(float), kMostTokens},
-    {prepare_plain, groups<Float16, true>, sizeof(float), kMostTokens},
-};
-
-const Widen kWidens[] = {
-    widen_groups<float, false>, widen_groups<Bfloat16, false>, widen_groups<int8_t, false>,
-    widen_groups<Float16, false>, widen_groups<Bfloat16, true>, widen_groups<Float16, true>,
-};
+#include "bitmask_kinds.inc"
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // Compressed rows with 16-bit columns, for many tokens: the same loop for every instruction set, written with the
-// compiler's vector types.
+// compiler's vector types. The portable form has NEON's registers, and compilers turn it into NEON instructions.
 #include "kernels.h"
 
 namespace sparsearch {

@@ -8,7 +8,8 @@
 namespace sparsearch {
 namespace {
 
-enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+// Counted for each architecture from its least demanding instructions on.
+enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kNeon = 1 };
 
 int best_level() {
 #ifdef SS_X86
@@ -20,9 +21,12 @@ int best_level() {
                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
                   __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
     if (avx512) return __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
-    if (avx2) return kAvx2;
-#endif
+    return avx2 ? kAvx2 : kPortable;
+#elif defined(SS_NEON)
+    return kNeon;
+#else
     return kPortable;
+#endif
 }
 
 const int kBest = best_level();
@@ -35,6 +39,8 @@ const BitmaskKernel* bitmask_kernel(const Bitmask& w, bool finite) {
     bool split = w.finite && finite;
     if (now >= kAvx512 && (w.kind != kInt8 || split)) return avx512_bitmask(w.kind, now == kAvx512Bf16 && split);
     if (now >= kAvx2) return avx2_bitmask(w.kind);
+#elif defined(SS_NEON)
+    if (level >= kNeon) return neon_bitmask(w.kind);
 #endif
     return portable_bitmask(w.kind);
 }
@@ -43,6 +49,8 @@ Widen widen_kernel(int32_t kind) {
 #ifdef SS_X86
     if (level >= kAvx512) return avx512_widen(kind);
     if (level >= kAvx2) return avx2_widen(kind);
+#elif defined(SS_NEON)
+    if (level >= kNeon) return neon_widen(kind);
 #endif
     return portable_widen(kind);
 }
@@ -201,7 +209,7 @@ bool spoil(const Csr16& w, const float* x, int64_t tokens, float* y) {
 
 extern "C" {
 
-// What the kernels are compiled for here and now: 0 portable, 1 AVX2, 2 AVX-512 VBMI2, 3 with bfloat16 products.
+// What the kernels use here and now: 0 portable; 1 AVX2, 2 AVX-512 VBMI2, 3 with bfloat16 products; on ARM 1 NEON.
 int sparsearch_best_level() { return sparsearch::kBest; }
 
 // Uses a lower level than the best (for tests); what is higher counts as the best.

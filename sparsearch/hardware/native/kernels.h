@@ -88,11 +88,13 @@ struct Csr16Kernel {
 };
 
 const BitmaskKernel* portable_bitmask(int32_t kind);
+const BitmaskKernel* neon_bitmask(int32_t kind);
 const BitmaskKernel* avx2_bitmask(int32_t kind);
 const BitmaskKernel* avx512_bitmask(int32_t kind, bool bfloat16_instructions);
 const BitmaskKernel* avx512_int8();
 const BitmaskKernel* avx512_dot(bool full);
 Widen portable_widen(int32_t kind);
+Widen neon_widen(int32_t kind);
 Widen avx2_widen(int32_t kind);
 Widen avx512_widen(int32_t kind);
 const Csr16Kernel* portable_csr16();
@@ -131,4 +133,7 @@ void parallel(int threads, int64_t items, void (*item)(void*, int64_t), void* co
 #endif
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define SS_X86 1
+#endif
+#if defined(__aarch64__) && !defined(__AARCH64EB__)
+#define SS_NEON 1
 #endif
