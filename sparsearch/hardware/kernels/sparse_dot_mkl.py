@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, files
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -19,19 +25,39 @@ class SparseDotMKL(ScipyRows):
     def unavailable(self) -> str | None:
         """Where the package is missing or finds no MKL."""
         if importlib.util.find_spec("sparse_dot_mkl") is None:
-            return "the package sparse_dot_mkl is not installed (pip install sparse_dot_mkl)"
+            return "the package sparse_dot_mkl is not installed (pip install sparse_dot_mkl mkl)"
         try:
-            import sparse_dot_mkl  # noqa: F401
+            _opened()
         except (ImportError, OSError) as error:
             return f"sparse_dot_mkl finds no MKL: {error}"
         return None
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """Products with up to 64 columns."""
-        from sparse_dot_mkl import dot_product_mkl
-
+        dot_product = _opened().dot_product_mkl
         return in_chunks(
             x.detach(),
             packed.shape[0],
-            lambda columns: torch.from_numpy(dot_product_mkl(packed.handle, columns.numpy())),
+            lambda columns: torch.from_numpy(dot_product(packed.handle, columns.numpy())),
         )
+
+
+def open_mkl() -> None:
+    """Loads the library of the package mkl: it lies in a folder where sparse_dot_mkl, which asks for its name, does
+    not look, but a library that is loaded is found. One that `MKL_RT` names goes first.
+    """
+    if "MKL_RT" in os.environ:
+        return
+    with suppress(PackageNotFoundError):
+        for file in files("mkl") or ():
+            if file.name.startswith("libmkl_rt."):
+                ctypes.CDLL(str(file.locate()))
+
+
+@cache
+def _opened() -> ModuleType:
+    # Once: products are timed.
+    open_mkl()
+    import sparse_dot_mkl
+
+    return sparse_dot_mkl
