@@ -91,7 +91,9 @@ constexpr int chains(int tokens) { return tokens <= 4 ? 2 : 1; }
 
 template <int N>
 inline float total(const float32x4_t* sums) {
-    return vaddvq_f32(N == 2 ? vaddq_f32(sums[0], sums[1]) : sums[0]);
+    float32x4_t sum = sums[0];
+    for (int i = 1; i < N; ++i) sum = vaddq_f32(sum, sums[i]);
+    return vaddvq_f32(sum);
 }
 
 template <class Value, bool kFull, int T>
