@@ -5,6 +5,7 @@ from kernel_cases import SHAPES, random_weight
 from sparsearch.errors import ResourceError
 from sparsearch.hardware.kernels import BACKENDS, StoredBackend
 from sparsearch.hardware.kernels.bitmask_int8 import BitmaskInt8
+from sparsearch.hardware.kernels.blocks import all_finite
 
 STORED = [
     backend
@@ -84,3 +85,14 @@ def test_values_that_are_cut_off_are_refused():
     tensors = dict(backend.pack(random_weight((64, 128), 0.5)).tensors)
     tensors["values"] = tensors["values"][:-1]
     refused(backend, (64, 128), tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_one_value_that_is_not_finite_is_found(dtype):
+    values = torch.randn(1000).to(dtype)
+    assert all_finite(values) and all_finite(values[:0])
+    for place in (0, 500, 999):
+        for value in (float("inf"), float("-inf"), float("nan")):
+            spoilt = values.clone()
+            spoilt[place] = value
+            assert not all_finite(spoilt)

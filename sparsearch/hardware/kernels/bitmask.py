@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Packed
-from sparsearch.hardware.kernels.blocks import BLOCK, GROUP_ROWS, BlockBackend, blocks, matrix_of
+from sparsearch.hardware.kernels.blocks import BLOCK, GROUP_ROWS, BlockBackend, all_finite, blocks, matrix_of
 from sparsearch.hardware.native.memory import SLABS
 
 PADDING = 64
@@ -48,7 +48,7 @@ class Bitmask(BlockBackend):
             rows=shape[0],
             columns=shape[1],
             kind=self.kind,
-            finite=bool(kept.get("scales", kept["values"]).isfinite().all()),
+            finite=all_finite(kept.get("scales", kept["values"])),
             **{name: tensor.data_ptr() for name, tensor in kept.items()},
         )
         return Packed(shape, kept, native.handle(weight, *kept.values()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.base import Packed
-from sparsearch.hardware.kernels.blocks import BLOCK, GROUP_ROWS, BlockBackend, blocks, matrix_of
+from sparsearch.hardware.kernels.blocks import BLOCK, GROUP_ROWS, BlockBackend, all_finite, blocks, matrix_of
 from sparsearch.hardware.native.memory import SLABS
 
 
@@ -32,9 +32,8 @@ class DenseHalf(BlockBackend):
         """
         self.check(shape, tensors)
         values = SLABS.place(tensors["values"])
-        finite = bool(values.isfinite().all())
         weight = native.BitmaskWeight(
-            rows=shape[0], columns=shape[1], kind=self.kind, finite=finite, values=values.data_ptr()
+            rows=shape[0], columns=shape[1], kind=self.kind, finite=all_finite(values), values=values.data_ptr()
         )
         return Packed(shape, {"values": values}, native.handle(weight, values))
 
