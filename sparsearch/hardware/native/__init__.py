@@ -1,7 +1,8 @@
 """Our own CPU kernels: a small C++ library without torch or Python in it, opened through ctypes.
 
 It is built with the package where a C++ compiler is found. On x86-64 it chooses its instructions at run time: AVX-512
-with VBMI2 (and bfloat16 products), AVX2, or what every processor has; on 64-bit ARM that is NEON.
+with VBMI2 (and bfloat16 products but on Intel, where they are slow), AVX2, or what every processor has; on 64-bit ARM
+that is NEON.
 """
 
 from __future__ import annotations
