@@ -5,7 +5,7 @@ from setuptools import Extension, setup
 NATIVE = "sparsearch/hardware/native"
 FILES = (
     "dispatch", "threads", "bitmask_portable", "bitmask_neon", "bitmask_avx2", "bitmask_avx512", "bitmask_avx512_dot",
-    "bitmask_avx512_int8", "csr16",
+    "bitmask_avx512_int8", "bitmask_amx", "csr16",
 )  # fmt: skip
 INCLUDED = ("kernels.h", "places.h", "avx512.h", "bitmask_kinds.inc", "csr16_rows.inc")
 

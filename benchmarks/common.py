@@ -139,7 +139,9 @@ def finish(given: argparse.Namespace, rows: Sequence[Row], checks: Sequence[Chec
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as aligned text, the first column to the left."""
+    """Rows as aligned text, the first column to the left; nothing for no rows."""
+    if not rows:
+        return ""
     lines = [tuple(rows[0]), *(tuple(map(show, row.values())) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -38,12 +38,25 @@ def test_every_set_of_instructions_gives_the_same(name, level, use_level):
     for shape in ((1, 1), (37, 131), (130, 300)):
         weight = random_weight(shape, 0.6)
         packed = backend.pack(weight)
-        for tokens in (1, 2, 3, 5, 8, 9, 17, 64, 70):
+        for tokens in (1, 2, 3, 5, 8, 9, 17, 33, 64, 70):
             x = random_input(tokens, shape[1])
-            assert_close(backend, backend.matmul(x, packed), x, weight)
+            for values in (x, x.bfloat16().float()):
+                assert_close(backend, backend.matmul(values, packed), values, weight)
             x[0, 0] = float("inf")
             wanted = (x.double() @ weight.double().T)[0]
             assert torch.equal(backend.matmul(x, packed)[0].isnan(), wanted.isnan())
+
+
+@built
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bitmask_int8"])
+def test_the_largest_inputs_do_not_overflow(name, use_level):
+    """Rounded to bfloat16 they would be infinite. Sums of int8 steps are larger than the products: those do overflow."""
+    backend = BACKENDS[name]
+    packed = backend.pack(torch.full((4, 2), 0.5) * torch.eye(4, 2))
+    x = torch.full((9, 2), torch.finfo(torch.float32).max)
+    for level in range(native.LEVELS.index(native.level()) + 1):
+        use_level(level)
+        assert torch.allclose(backend.matmul(x, packed)[:, :2], x / 2)
 
 
 @built
@@ -54,7 +67,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
     packed = backend.pack(weight)
     before = torch.get_num_threads()
     try:
-        for tokens in (1, 20):
+        for tokens in (1, 20, 40):
             x = random_input(tokens, 200)
             found = []
             for threads in (1, 2, 3, 5):

@@ -20,13 +20,14 @@ def product(weight: native.Handle, x: Tensor, rows: int) -> Tensor:
 
     With 256 tokens the multiplications take most of the time, and the libraries make those of larger tiles: widening
     all rows to float32 first takes 3 % of it, and the product as long as a dense one, with any instructions. (One
-    thread, Zen 4: 10 to 17 % faster than our own for float32 and float16, 1.7 times with AVX2 alone.)
+    thread, Zen 4: 10 to 17 % faster than our own for float32 and float16, 1.7 times with AVX2 alone.) With AMX our own
+    are faster at any number.
 
     Raises:
         ValueError: x does not fit the weight.
     """
     # Widened, the zeros of a row with an infinite scale would be NaN.
-    if x.shape[0] <= MOST_TOKENS or not weight.weight.finite:
+    if x.shape[0] <= MOST_TOKENS or not weight.weight.finite or native.in_tiles(weight):
         return native.product("sparsearch_bitmask", weight, x, rows)
     inputs, columns = native.inputs(weight, x).detach(), weight.weight.columns
     out = torch.empty(inputs.shape[0], rows)

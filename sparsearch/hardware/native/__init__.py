@@ -1,8 +1,8 @@
 """Our own CPU kernels: a small C++ library without torch or Python in it, opened through ctypes.
 
 It is built with the package where a C++ compiler is found. On x86-64 it chooses its instructions at run time: AVX-512
-with VBMI2 (and bfloat16 products but on Intel, where they are slow), AVX2, or what every processor has; on 64-bit ARM
-that is NEON.
+with VBMI2 (and bfloat16 products but on Intel, where they are slow), with AMX for two tokens and more, AVX2, or what
+every processor has; on 64-bit ARM that is NEON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def levels_of(machine: str) -> tuple[str, ...]:
     """Sets of instructions that the kernels use on `platform.machine()`, from the least to the most demanding."""
     if machine in ("aarch64", "arm64"):
         return ("portable", "neon")
-    return ("portable", "avx2", "avx512", "avx512_bf16")
+    return ("portable", "avx2", "avx512", "avx512_bf16", "amx")
 
 
 LEVELS = levels_of(platform.machine())
@@ -125,6 +125,13 @@ def widen(weight: Handle, first: int, to: Tensor) -> None:
     found.sparsearch_bitmask_rows(weight.address, first, first + len(to), to.data_ptr(), torch.get_num_threads())
 
 
+def in_tiles(weight: Handle) -> bool:
+    """Whether `product` of a bit mask's weight takes many tokens at once, in tiles."""
+    found = library()
+    assert found is not None
+    return bool(found.sparsearch_bitmask_in_tiles(weight.address))
+
+
 def inputs(weight: Handle, x: Tensor) -> Tensor:
     """x `[tokens, columns]` as the library reads it.
 
@@ -137,8 +144,9 @@ def inputs(weight: Handle, x: Tensor) -> Tensor:
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer = ctypes.c_void_p
+    found.sparsearch_bitmask_in_tiles.argtypes = (pointer,)
     for name in ("sparsearch_bitmask", "sparsearch_csr16"):
-        pointer = ctypes.c_void_p
         getattr(found, name).argtypes = (pointer, pointer, ctypes.c_int64, pointer, ctypes.c_int)
     rows = found.sparsearch_bitmask_rows
     rows.argtypes, rows.restype = (pointer, ctypes.c_int64, ctypes.c_int64, pointer, ctypes.c_int), None

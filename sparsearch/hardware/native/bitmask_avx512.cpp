@@ -170,11 +170,11 @@ SS_BY_TOKENS(float16, SS_FLOAT16)
 SS_BY_TOKENS(full_bfloat16, SS_FULL_BFLOAT16)
 SS_BY_TOKENS(full_float16, SS_FULL_FLOAT16)
 
-const BitmaskKernel kFloat32Kernel = {prepare_plain, float32, sizeof(float), kMostTokens};
-const BitmaskKernel kBfloat16Kernel = {prepare_even_odd, bfloat16, sizeof(float), kMostTokens};
-const BitmaskKernel kFloat16Kernel = {prepare_plain, float16, sizeof(float), kMostTokens};
-const BitmaskKernel kFullBfloat16Kernel = {prepare_even_odd, full_bfloat16, sizeof(float), kMostTokens};
-const BitmaskKernel kFullFloat16Kernel = {prepare_plain, full_float16, sizeof(float), kMostTokens};
+const BitmaskKernel kFloat32Kernel = {prepare_plain, float32, sizeof(float), kMostTokens, 1};
+const BitmaskKernel kBfloat16Kernel = {prepare_even_odd, bfloat16, sizeof(float), kMostTokens, 1};
+const BitmaskKernel kFloat16Kernel = {prepare_plain, float16, sizeof(float), kMostTokens, 1};
+const BitmaskKernel kFullBfloat16Kernel = {prepare_even_odd, full_bfloat16, sizeof(float), kMostTokens, 1};
+const BitmaskKernel kFullFloat16Kernel = {prepare_plain, full_float16, sizeof(float), kMostTokens, 1};
 
 }  // namespace
 

@@ -67,8 +67,8 @@ SS_TARGET_END
 SS_BY_TOKENS(dot, SS_DOT)
 SS_BY_TOKENS(full_dot, SS_FULL_DOT)
 
-const BitmaskKernel kKernel = {prepare_two_bfloat16, dot, sizeof(float), kMostTokens};
-const BitmaskKernel kFullKernel = {prepare_two_bfloat16, full_dot, sizeof(float), kMostTokens};
+const BitmaskKernel kKernel = {prepare_two_bfloat16, dot, sizeof(float), kMostTokens, 1};
+const BitmaskKernel kFullKernel = {prepare_two_bfloat16, full_dot, sizeof(float), kMostTokens, 1};
 
 }  // namespace
 

@@ -81,7 +81,7 @@ SS_TARGET_END
 SS_BY_TOKENS(int8, SS_INT8)
 
 // More sums than those of two tokens no longer fit the registers.
-const BitmaskKernel kKernel = {prepare_fixed_point, int8, kPlanes, 2};
+const BitmaskKernel kKernel = {prepare_fixed_point, int8, kPlanes, 2, 1};
 
 }  // namespace
 

@@ -4,12 +4,26 @@
 #include <cstring>
 
 #include "kernels.h"
+#ifdef SS_AMX
+#include <cpuid.h>
+#endif
 
 namespace sparsearch {
 namespace {
 
 // Counted for each architecture from its least demanding instructions on.
-enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kNeon = 1 };
+enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4, kNeon = 1 };
+
+bool has_amx() {
+#ifdef SS_AMX
+    unsigned a, b, c, features;
+    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
+    return (features & kBfloat16) && (features & kTiles) && amx_allowed();
+#else
+    return false;
+#endif
+}
 
 int best_level() {
 #ifdef SS_X86
@@ -20,7 +34,8 @@ int best_level() {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
                   __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
-    if (avx512) return __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
+    if (avx512 && __builtin_cpu_supports("avx512bf16")) return has_amx() ? kAmx : kAvx512Bf16;
+    if (avx512) return kAvx512;
     return avx2 ? kAvx2 : kPortable;
 #elif defined(SS_NEON)
     return kNeon;
@@ -38,14 +53,39 @@ int usual_level(int best) {
     return best;
 }
 
+// Widening is faster for fewer.
+constexpr int64_t kLeastForTiles = 2;
+
 const int kBest = best_level(), kUsual = usual_level(kBest);
 std::atomic<int> level{kUsual};
 
-const BitmaskKernel* bitmask_kernel(const Bitmask& w, bool finite) {
+// What inputs are: without infinities when rounded to bfloat16, and with no more bits than that.
+struct Nature {
+    bool finite, bfloat16;
+};
+
+Nature nature_of(const float* x, int64_t count) {
+    uint32_t infinite = 0, all = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        infinite |= (bits & 0x7fffffffu) + 0x00808000u;  // from the largest bfloat16 and a half step on
+        all |= bits;
+    }
+    return {(infinite & 0x80000000u) == 0, (all & 0xffffu) == 0};
+}
+
+bool is_bfloat16(int32_t kind) { return kind == kBfloat16 || kind == kFullBfloat16; }
+
+const BitmaskKernel* bitmask_kernel(const Bitmask& w, const Nature& x, int64_t tokens) {
 #ifdef SS_X86
     int now = level;
     // What is split into parts or fixed point has no infinities: those products are made in float32.
-    bool split = w.finite && finite;
+    bool split = w.finite && x.finite;
+#ifdef SS_AMX
+    if (now >= kAmx && is_bfloat16(w.kind) && split && tokens >= kLeastForTiles)
+        return amx_bitmask(w.kind == kFullBfloat16, x.bfloat16);
+#endif
     if (now >= kAvx512 && (w.kind != kInt8 || split)) return avx512_bitmask(w.kind, now == kAvx512Bf16 && split);
     if (now >= kAvx2) return avx2_bitmask(w.kind);
 #elif defined(SS_NEON)
@@ -93,17 +133,6 @@ class Scratch {
 };
 thread_local Scratch scratch;
 
-bool is_finite(const float* x, int64_t count) {
-    // The exponent bits are all set in infinities and NaN alone.
-    uint32_t any = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, x + i, sizeof bits);
-        any |= ((bits & 0x7f800000u) + 0x00800000u) & 0x80000000u;
-    }
-    return any == 0;
-}
-
 struct BitmaskCall {
     const Bitmask* w;
     const BitmaskKernel* kernel;
@@ -116,7 +145,7 @@ void bitmask_item(void* context, int64_t item) {
     const BitmaskCall& call = *static_cast<BitmaskCall*>(context);
     int64_t last = (item + 1) * call.share < call.groups ? (item + 1) * call.share : call.groups;
     // Few groups at a time, so that the next tokens find their values in the cache.
-    int64_t step = call.passes > 1 ? 4 : call.share;
+    int64_t step = call.passes > 1 ? 4 * call.kernel->groups_together : call.share;
     for (int64_t first = item * call.share; first < last; first += step) {
         int64_t end = first + step < last ? first + step : last;
         for (int64_t pass = 0; pass < call.passes; ++pass) {
@@ -218,7 +247,7 @@ bool spoil(const Csr16& w, const float* x, int64_t tokens, float* y) {
 
 extern "C" {
 
-// What this processor can: 0 portable; 1 AVX2, 2 AVX-512 VBMI2, 3 with bfloat16 products; on ARM 1 NEON.
+// What this processor can: 0 portable; 1 AVX2, 2 AVX-512 VBMI2, 3 with bfloat16 products, 4 with AMX; on ARM 1 NEON.
 int sparsearch_best_level() { return sparsearch::kBest; }
 
 // Uses a level up to the best (for tests); one that is higher stands for what is used without it.
@@ -230,7 +259,7 @@ void sparsearch_use_level(int level) {
 int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tokens, float* y, int threads) {
     using namespace sparsearch;
     if (tokens <= 0 || w->rows <= 0) return 0;
-    const BitmaskKernel* kernel = bitmask_kernel(*w, is_finite(x, tokens * w->columns));
+    const BitmaskKernel* kernel = bitmask_kernel(*w, nature_of(x, tokens * w->columns), tokens);
     int64_t passes = (tokens + kernel->most_tokens - 1) / kernel->most_tokens;
     int64_t stride = padded(w->columns) * kernel->bytes_per_column;
     size_t table = static_cast<size_t>(passes) * sizeof(Prepared) / 64 * 64 + 64;
@@ -247,6 +276,7 @@ int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tok
     }
     int64_t groups = (w->rows + kGroupRows - 1) / kGroupRows;
     int64_t share = threads > 1 ? (groups + 8 * threads - 1) / (8 * threads) : groups;
+    share = (share + kernel->groups_together - 1) / kernel->groups_together * kernel->groups_together;
     BitmaskCall call{w, kernel, inputs, passes, groups, share, y};
     parallel(threads, (groups + share - 1) / share, bitmask_item, &call);
     return 0;
@@ -257,6 +287,11 @@ void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_
     using namespace sparsearch;
     WidenCall call{w, widen_kernel(w->kind), first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to};
     parallel(threads, (call.last - call.first + kWidenedTogether - 1) / kWidenedTogether, widen_item, &call);
+}
+
+// Whether products of many tokens with finite inputs are made in tiles: faster than widening the weights for others.
+int sparsearch_bitmask_in_tiles(const sparsearch::Bitmask* w) {
+    return sparsearch::level >= sparsearch::kAmx && sparsearch::is_bfloat16(w->kind) && w->finite;
 }
 
 int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens, float* y, int threads) {
@@ -276,7 +311,7 @@ int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens,
         parallel(threads, tiles, transpose_item, &call);
         parallel(threads, tiles * row_blocks, csr16_item, &call);
     }
-    return is_finite(x, tokens * w->columns) || spoil(*w, x, tokens, y) ? 0 : 1;
+    return nature_of(x, tokens * w->columns).finite || spoil(*w, x, tokens, y) ? 0 : 1;
 }
 
 }  // extern "C"

@@ -57,7 +57,7 @@ struct Csr16 {
 struct Prepared {
     const unsigned char* data;
     int64_t stride;
-    int64_t tokens;  // at most kMostTokens
+    int64_t tokens;  // at most the kernel's
     const float* scales;  // [tokens], fixed point alone
 };
 
@@ -78,6 +78,7 @@ struct BitmaskKernel {
     Groups groups;
     int64_t bytes_per_column;  // of a prepared token
     int64_t most_tokens;
+    int64_t groups_together;  // that it is best given a multiple of
 };
 
 // xt [columns, tile]: `tile` tokens side by side; yt [64, tile].
@@ -93,6 +94,8 @@ const BitmaskKernel* avx2_bitmask(int32_t kind);
 const BitmaskKernel* avx512_bitmask(int32_t kind, bool bfloat16_instructions);
 const BitmaskKernel* avx512_int8();
 const BitmaskKernel* avx512_dot(bool full);
+bool amx_allowed();
+const BitmaskKernel* amx_bitmask(bool full, bool bfloat16_inputs);
 Widen portable_widen(int32_t kind);
 Widen neon_widen(int32_t kind);
 Widen avx2_widen(int32_t kind);
@@ -133,6 +136,9 @@ void parallel(int threads, int64_t items, void (*item)(void*, int64_t), void* co
 #endif
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define SS_X86 1
+#if defined(__linux__) && (__GNUC__ >= 11 || (defined(__clang__) && __clang_major__ >= 12))
+#define SS_AMX 1
+#endif
 #endif
 #if defined(__aarch64__) && !defined(__AARCH64EB__)
 #define SS_NEON 1
