@@ -3,8 +3,8 @@
 Most weights have one form for all numbers of tokens: beside bit masks of 16-bit values (0.93 bytes a weight at 60 %),
 16-bit CSR (2.4 bytes) would make prompts of 256 tokens 1.6 times as fast and undo the saving. At 90 % both together
 take less than a byte a weight, and such prompts are 1.8 to 2.1 times as fast (4 blocks of width 1024, one thread of an
-EPYC). Bit masks are widened block by block for many tokens, so that they are no slower than dense there; for faster
-prompts at less sparsity ask a table for their tokens.
+EPYC). Bit masks are widened block by block for many tokens, so that they are no slower than dense there, or with AMX
+faster than both; for faster prompts at less sparsity ask a table for their tokens.
 """
 
 from __future__ import annotations
