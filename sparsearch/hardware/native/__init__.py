@@ -140,7 +140,8 @@ def inputs(weight: Handle, x: Tensor) -> Tensor:
     """
     if x.dim() != 2 or x.shape[1] != weight.weight.columns:
         raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
-    return x.to(torch.float32).contiguous()
+    # A conversion that has nothing to do takes a tenth of a small product.
+    return (x if x.dtype == torch.float32 else x.to(torch.float32)).contiguous()
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
