@@ -4,6 +4,7 @@
 #include "kernels.h"
 
 #ifdef SS_AMX
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -214,7 +215,10 @@ const BitmaskKernel kFullTwoParts = {prepare_parts<2>, tiles<2, true>, 4, kToken
 
 }  // namespace
 
-bool amx_allowed() {
+bool has_amx() {
+    unsigned a, b, c, features;
+    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features) || !(features & kBfloat16) || !(features & kTiles)) return false;
     // Linux hands the registers of tiles, 8 KiB, to those processes that ask for them.
     constexpr long kRequest = 0x1023, kTileData = 18;
     return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;

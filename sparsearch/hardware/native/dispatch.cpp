@@ -4,26 +4,12 @@
 #include <cstring>
 
 #include "kernels.h"
-#ifdef SS_AMX
-#include <cpuid.h>
-#endif
 
 namespace sparsearch {
 namespace {
 
 // Counted for each architecture from its least demanding instructions on.
 enum Level { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4, kNeon = 1 };
-
-bool has_amx() {
-#ifdef SS_AMX
-    unsigned a, b, c, features;
-    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
-    return (features & kBfloat16) && (features & kTiles) && amx_allowed();
-#else
-    return false;
-#endif
-}
 
 int best_level() {
 #ifdef SS_X86
@@ -34,8 +20,10 @@ int best_level() {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
                   __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
-    if (avx512 && __builtin_cpu_supports("avx512bf16")) return has_amx() ? kAmx : kAvx512Bf16;
-    if (avx512) return kAvx512;
+#ifdef SS_AMX
+    if (avx512 && __builtin_cpu_supports("avx512bf16") && has_amx()) return kAmx;
+#endif
+    if (avx512) return __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
     return avx2 ? kAvx2 : kPortable;
 #elif defined(SS_NEON)
     return kNeon;
@@ -52,9 +40,6 @@ int usual_level(int best) {
 #endif
     return best;
 }
-
-// Widening is faster for fewer.
-constexpr int64_t kLeastForTiles = 2;
 
 const int kBest = best_level(), kUsual = usual_level(kBest);
 std::atomic<int> level{kUsual};
@@ -83,7 +68,8 @@ const BitmaskKernel* bitmask_kernel(const Bitmask& w, const Nature& x, int64_t t
     // What is split into parts or fixed point has no infinities: those products are made in float32.
     bool split = w.finite && x.finite;
 #ifdef SS_AMX
-    if (now >= kAmx && is_bfloat16(w.kind) && split && tokens >= kLeastForTiles)
+    // One token is multiplied faster without tiles.
+    if (now >= kAmx && is_bfloat16(w.kind) && split && tokens > 1)
         return amx_bitmask(w.kind == kFullBfloat16, x.bfloat16);
 #endif
     if (now >= kAvx512 && (w.kind != kInt8 || split)) return avx512_bitmask(w.kind, now == kAvx512Bf16 && split);

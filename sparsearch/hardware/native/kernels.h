@@ -94,7 +94,7 @@ const BitmaskKernel* avx2_bitmask(int32_t kind);
 const BitmaskKernel* avx512_bitmask(int32_t kind, bool bfloat16_instructions);
 const BitmaskKernel* avx512_int8();
 const BitmaskKernel* avx512_dot(bool full);
-bool amx_allowed();
+bool has_amx();
 const BitmaskKernel* amx_bitmask(bool full, bool bfloat16_inputs);
 Widen portable_widen(int32_t kind);
 Widen neon_widen(int32_t kind);
