@@ -9,7 +9,7 @@ from sparsearch.hardware.kernels.bitmask import Bitmask
 
 
 class BitmaskBfloat16(Bitmask):
-    """Our kernel for few tokens: bit mask and bfloat16 values, summed in float32."""
+    """Our kernel for few tokens, with AMX for any number: bit mask and bfloat16 values, summed in float32."""
 
     name = "bitmask_bf16"
     kind = 1

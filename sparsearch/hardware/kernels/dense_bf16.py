@@ -8,7 +8,7 @@ from sparsearch.hardware.kernels.dense_half import DenseHalf
 
 
 class DenseBfloat16(DenseHalf):
-    """Our dense kernel for few tokens: all weights in bfloat16, summed in float32."""
+    """Our dense kernel for few tokens, with AMX for any number: all weights in bfloat16, summed in float32."""
 
     name = "dense_bf16"
     kind = 4
