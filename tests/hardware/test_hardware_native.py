@@ -50,7 +50,7 @@ def test_every_set_of_instructions_gives_the_same(name, level, use_level):
 @built
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bitmask_int8"])
 def test_the_largest_inputs_do_not_overflow(name, use_level):
-    """Rounded to bfloat16 they would be infinite. Sums of int8 steps are larger than the products: those do overflow."""
+    """Rounded to bfloat16 they would be infinite. Sums of int8 steps are larger than products, and do overflow."""
     backend = BACKENDS[name]
     packed = backend.pack(torch.full((4, 2), 0.5) * torch.eye(4, 2))
     x = torch.full((9, 2), torch.finfo(torch.float32).max)
