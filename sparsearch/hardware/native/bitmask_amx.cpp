@@ -111,7 +111,8 @@ struct Strip {
     // The next block of all rows to `to`; of groups that there are not nothing.
     void spread(int64_t b, unsigned char* to) {
         for (int64_t i = 0; i < lines; ++i, values += 64) __builtin_prefetch(values, 0, 2);
-        for (int64_t i = 0; !kFull && i < kStrip * kGroupRows * 8; i += 64, masks += 64) __builtin_prefetch(masks, 0, 2);
+        constexpr int64_t kMaskBytes = kFull ? 0 : kStrip * kGroupRows * 8;
+        for (int64_t i = 0; i < kMaskBytes; i += 64, masks += 64) __builtin_prefetch(masks, 0, 2);
         for (int64_t i = 0; i < groups; ++i)
             for (int64_t r = 0; r < kGroupRows; ++r, to += 64) {
                 __m512i half[2];
@@ -217,8 +218,8 @@ const BitmaskKernel kFullTwoParts = {prepare_parts<2>, tiles<2, true>, 4, kToken
 
 bool has_amx() {
     unsigned a, b, c, features;
-    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features) || !(features & kBfloat16) || !(features & kTiles)) return false;
+    constexpr unsigned kBoth = 1u << 22 | 1u << 24;  // bfloat16 products, tiles
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features) || (features & kBoth) != kBoth) return false;
     // Linux hands the registers of tiles, 8 KiB, to those processes that ask for them.
     constexpr long kRequest = 0x1023, kTileData = 18;
     return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
