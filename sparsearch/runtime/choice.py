@@ -100,6 +100,7 @@ def _forms(first: Choice, shape: tuple[int, int], level: Level, choosers: Mappin
         return alone
 
     def gains(count: int) -> bool:
+        """Whether the second form pays for so many tokens."""
         own, other = (choosers[count].seconds(shape, level, choice.backend) for choice in (first, second))
         return GAIN * other <= own
 

@@ -12,6 +12,7 @@ import transformers
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+from common import table  # noqa: E402
 from efficiency import NEVER, Result, duels, summary  # noqa: E402
 
 from sparsearch.reference import reference_path  # noqa: E402
@@ -43,6 +44,10 @@ def test_duels_compare_seed_by_seed():
     assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / 0.8)
     assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / 2.0)
     assert row["lower in the end"] == pytest.approx(1 - 0.4 / 0.45)
+
+
+def test_one_searcher_alone_has_no_duels_and_no_table():
+    assert duels(OURS) == [] and table([]) == ""
 
 
 def test_the_summary_gives_medians_and_ranges():

@@ -67,7 +67,7 @@ template <int kParts>
 void prepare_parts(const float* x, int64_t columns, int64_t tokens, unsigned char* to, float*) {
     int64_t width = padded(columns);
     for (int64_t first = 0; first < tokens; first += kTile) {
-        int64_t count = tokens - first < kTile ? tokens - first : kTile;
+        int64_t count = at_most(tokens - first, kTile);
         for (int64_t c = 0; c < width; c += kDepth) {
             alignas(64) float parts[kParts][kTile * kTile];
             for (int64_t t = 0; t < count; ++t) {
@@ -131,7 +131,7 @@ struct Tokens {
     const unsigned char* inputs[2];
 
     explicit Tokens(const Prepared& x)
-        : count{x.tokens < kTile ? x.tokens : kTile, x.tokens > kTile ? x.tokens - kTile : 0},
+        : count{at_most(x.tokens, kTile), x.tokens - at_most(x.tokens, kTile)},
           inputs{x.data, x.data + count[0] * x.stride} {}
 
     // Inputs of 32 columns and one part.
@@ -190,7 +190,7 @@ void tiles(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Out
     Tokens<kParts> tokens(x);
     set_shapes(tokens.count[0], tokens.count[1]);
     for (int64_t g = first; g < last; g += kStrip) {
-        int64_t groups = last - g < kStrip ? last - g : kStrip;
+        int64_t groups = at_most(last - g, kStrip);
         // Rows that there are not are multiplied too.
         if (groups < kStrip)
             for (int64_t i = 0; i < 2 * kSpread; i += 64) _mm512_store_si512(buffer + i, _mm512_setzero_si512());
@@ -199,8 +199,8 @@ void tiles(const Bitmask& w, const Prepared& x, int64_t first, int64_t last, Out
                         : multiply_strip<kParts, kFull, false>(strip, tokens, buffer, sums);
         for (int tile = 0; tile < 2; ++tile)
             for (int half = 0; half < 2; ++half) {
-                int64_t row = g * kGroupRows + half * kTile, left = w.rows - row;
-                transpose(sums.of[tile][half], left < kTile ? left : kTile, tokens.count[tile],
+                int64_t row = g * kGroupRows + half * kTile;
+                transpose(sums.of[tile][half], at_most(w.rows - row, kTile), tokens.count[tile],
                           out.y + tile * kTile * out.stride + row, out.stride);
             }
     }

@@ -20,10 +20,13 @@ int best_level() {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
                   __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
+    if (avx512 && __builtin_cpu_supports("avx512bf16")) {
 #ifdef SS_AMX
-    if (avx512 && __builtin_cpu_supports("avx512bf16") && has_amx()) return kAmx;
+        if (has_amx()) return kAmx;
 #endif
-    if (avx512) return __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
+        return kAvx512Bf16;
+    }
+    if (avx512) return kAvx512;
     return avx2 ? kAvx2 : kPortable;
 #elif defined(SS_NEON)
     return kNeon;
@@ -140,8 +143,6 @@ void bitmask_item(void* context, int64_t item) {
         }
     }
 }
-
-int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
 
 struct WidenCall {
     const Bitmask* w;

@@ -109,6 +109,8 @@ void prepare_plain(const float* x, int64_t columns, int64_t tokens, unsigned cha
 // The values of block `b` of a row to their place in what `Widen` writes; not those of the padding.
 void put_block(const Bitmask& w, int64_t row, int64_t b, const float* block, int64_t first, float* to);
 
+inline int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
+
 inline int64_t padded(int64_t columns) { return (columns + kBlock - 1) / kBlock * kBlock; }
 
 // Where the values of a group begin.
