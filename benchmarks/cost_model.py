@@ -6,7 +6,9 @@ of a mean sparsity between 30 and 90 %, every site at a level of its own on the 
 the runtime's modules, dense and all of them in turning order in every round, medians over rounds. One token: decoding
 behind a short cache. With one thread times are processor time. `against dense` is the error of the predicted ratio to
 dense, which is what a budget such as `0.6x` bounds; a machine that is slower than when it was measured does not show
-in it. `spread` is how far the ratios of the two halves of the rounds are apart: no prediction can be better.
+in it. `spread` is how far the ratios of the two halves of the rounds are apart: no prediction can be better. Nor can a
+rank correlation be higher than that of these halves, which is printed for each case (`halves_agree` in the JSON): where
+all allocations take about the same time, as those of the embedded model with one token, it is far below 1.
 """
 
 from __future__ import annotations
@@ -79,15 +81,14 @@ def rows_of(
     case: Case, space: SearchSpace, allocations: dict[str, Allocation], taken: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """A row an allocation, dense left out; `taken` are seconds in every round."""
-    seconds, pairs = medians(taken), np.arange(len(taken[DENSE])) // 2  # both orders of the turn are in each half
-    halves = [medians({name: row[pairs % 2 == half] for name, row in taken.items()}) for half in (0, 1)]
+    seconds, halves = medians(taken), halves_of(taken)
     dense = space.cost("latency", allocations[DENSE]) / seconds[DENSE]
     rows = []
     for name, allocation in allocations.items():
         if name == DENSE:
             continue
         predicted = space.cost("latency", allocation)
-        first, second = (half[name] / half[DENSE] for half in halves)
+        first, second = (half[name] for half in halves)
         rows.append({
             "allocation": name, "model": case.model, "threads": case.threads, "tokens": case.tokens,
             "sparsity": f"{space.sparsity(allocation):.1%}",
@@ -96,6 +97,19 @@ def rows_of(
             "against dense": abs(predicted / seconds[name] / dense - 1), "spread": abs(first / second - 1),
         })  # fmt: skip
     return rows
+
+
+def halves_of(taken: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """Medians as shares of dense, in two halves of the rounds; both orders of the turn are in each."""
+    pairs = np.arange(len(taken[DENSE])) // 2
+    halves = [medians({name: row[pairs % 2 == half] for name, row in taken.items()}) for half in (0, 1)]
+    return [{name: seconds / half[DENSE] for name, seconds in half.items()} for half in halves]
+
+
+def halves_agree(taken: dict[str, np.ndarray]) -> float:
+    """Rank correlation of the two halves, dense left out."""
+    first, second = ([share for name, share in half.items() if name != DENSE] for half in halves_of(taken))
+    return float(spearmanr(first, second).statistic)
 
 
 def medians(taken: dict[str, np.ndarray]) -> dict[str, float]:
@@ -135,10 +149,14 @@ def measure_cases(
         for tokens in counts:
             case = Case(label, threads, tokens)
             found = latency(plain, table, tokens, whole.model.storage_name, runs)
-            calibrations[str(case)] = {"scale": found.scale, "error": found.error, "constant": found.constant}
             say(f"{case}: scale {found.scale:.3f}, error of the calibration {found.error:.1%}")
             space = with_latency(plain, found, 4)
             taken = timed_allocations(whole, table, space, allocations, tokens, given.rounds)
+            agree = halves_agree(taken)
+            say(f"{case}: rank correlation of the halves of the rounds {agree:.3f}")
+            calibrations[str(case)] = {
+                "scale": found.scale, "error": found.error, "constant": found.constant, "halves_agree": agree,
+            }  # fmt: skip
             rows += (own := rows_of(case, space, allocations, taken))
             checks += checks_of(own, case)
     return rows, checks, calibrations

@@ -30,7 +30,7 @@ from transformers import AutoModelForCausalLM
 import sparsearch.runtime
 from sparsearch.export.runtime import export_runtime
 from sparsearch.hardware.kernels import BACKENDS
-from sparsearch.model.load import load_model, wrap_model
+from sparsearch.model.load import load_model
 from sparsearch.model.prunable import PrunableModel
 from sparsearch.model.sites import find_sites, site_weight
 from sparsearch.space import Profile
@@ -91,11 +91,11 @@ def open_variant(name: str, folder: Path) -> Any:
 
 
 def prepacked(folder: Path) -> Any:
-    """The dense float32 model on oneDNN's weights."""
+    """The dense float32 model with all its linears, the output projection too, on oneDNN's weights."""
     module = open_variant("dense float32", folder)
-    for site in find_sites(wrap_model(module)):
-        linear = module.get_submodule(site.module)
-        module.set_submodule(site.module, Prepacked(site_weight(module, site).contiguous(), linear.bias))
+    linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    for name, linear in linears.items():
+        module.set_submodule(name, Prepacked(linear.weight.detach().contiguous(), linear.bias))
     return module
 
 

@@ -6,7 +6,8 @@ finds its weights outside the caches. Times are of the whole call, with one thre
 (another process on the core does not count), with more on the clock; medians over rounds. The bandwidth is that of the
 fastest of some reductions (`READERS`) over large pages, measured before each cell, the median of all. Targets, for
 one token at 60 %: 3 times the best dense product, and no more than 1 / 0.7 of the time in which the stored bytes can
-be read.
+be read. Float32 values with their masks are 0.43 of the dense bytes there, so that memory allows them 2.3 times: only
+the second target is theirs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SHAPES = ((1024, 1024), (2816, 1024), (4096, 1024), (4096, 4096))
 TOKENS = (1, 4, 16, 64, 256)
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 DENSE = ("dense", "dense_prepacked")
-OWN = ("bitmask_fp32", "bitmask_bf16")
+OWN = {"bitmask_fp32": None, "bitmask_bf16": 3.0}
+"""The kernels with targets, and how many times as fast as the best dense product they are to be."""
 CACHE = 80 * 2**20
 SECONDS = 1.5
 """Of a cell; what is slower than that has fewer rounds, but 3."""
@@ -216,12 +218,14 @@ def checks(cells: Sequence[Cell]) -> list[Check]:
     """The targets, over all shapes."""
     found = []
     for threads in sorted({c.threads for c in cells}):
-        for name in OWN:
+        for name, lead in OWN.items():
             own = [c for c in cells if (c.threads, c.tokens, c.sparsity, c.kernel) == (threads, 1, 0.6, name)]
             if own:
                 where = f"{name}, one token, 60 %, {threads} threads"
-                slowest, farthest = max(1 / c.speedup for c in own), max(1 / c.of_bound for c in own)
-                found.append(Check(f"{where}: time / best dense, worst shape", slowest, 1 / 3))
+                farthest = max(1 / c.of_bound for c in own)
+                if lead is not None:
+                    slowest = max(1 / c.speedup for c in own)
+                    found.append(Check(f"{where}: time / best dense, worst shape", slowest, 1 / lead))
                 found.append(Check(f"{where}: time / reading its bytes, worst shape", farthest, 1 / 0.7))
     return found
 

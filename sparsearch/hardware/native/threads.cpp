@@ -11,17 +11,32 @@
 namespace sparsearch {
 namespace {
 
-struct Work {
+// Items that lie together, so that a thread reads memory in order; who takes them counts up.
+struct alignas(64) Range {
     std::atomic<int64_t> next;
-    int64_t items;
-    void (*item)(void*, int64_t);
-    void* context;
+    int64_t end;
 };
 
+constexpr int kMostRanges = 64;
+
+struct Work {
+    void (*item)(void*, int64_t);
+    void* context;
+    int count;
+    std::atomic<int> joined{0};
+    Range ranges[kMostRanges];
+};
+
+// The items of a range of one's own, then what others have left of theirs: the runtime may give fewer threads than
+// asked for, and some may be slow.
 void take(void* pointer) {
-    Work* work = static_cast<Work*>(pointer);
-    for (int64_t i; (i = work->next.fetch_add(1, std::memory_order_relaxed)) < work->items;)
-        work->item(work->context, i);
+    Work& work = *static_cast<Work*>(pointer);
+    int own = work.joined.fetch_add(1, std::memory_order_relaxed);
+    for (int i = 0; i < work.count; ++i) {
+        Range& range = work.ranges[(own + i) % work.count];
+        for (int64_t at; (at = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;)
+            work.item(work.context, at);
+    }
 }
 
 typedef void (*GompParallel)(void (*)(void*), void*, unsigned, unsigned);
@@ -34,10 +49,19 @@ GompParallel gomp() {
 }  // namespace
 
 void parallel(int threads, int64_t items, void (*item)(void*, int64_t), void* context) {
-    // Items are drawn from a counter: the runtime may give fewer threads than asked for.
-    Work work{{0}, items, item, context};
     if (threads > items) threads = static_cast<int>(items);
-    if (threads <= 1) return take(&work);
+    if (threads <= 1) {
+        for (int64_t i = 0; i < items; ++i) item(context, i);
+        return;
+    }
+    Work work;
+    work.item = item;
+    work.context = context;
+    work.count = threads < kMostRanges ? threads : kMostRanges;
+    for (int i = 0; i < work.count; ++i) {
+        work.ranges[i].next = items * i / work.count;
+        work.ranges[i].end = items * (i + 1) / work.count;
+    }
     if (gomp()) return gomp()(take, &work, static_cast<unsigned>(threads), 0);
     std::vector<std::thread> team;
     try {
