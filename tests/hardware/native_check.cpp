@@ -14,6 +14,9 @@ int sparsearch_best_level();
 void sparsearch_use_level(int level);
 int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tokens, float* y, int threads);
 void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last, float* to, int threads);
+int sparsearch_bitmask_spreads(const sparsearch::Bitmask* w);
+void sparsearch_bitmask_bfloat16_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last,
+                                      sparsearch::Bfloat16* to, int threads);
 int sparsearch_csr16(const sparsearch::Csr16* w, const float* x, int64_t tokens, float* y, int threads);
 }
 
@@ -122,6 +125,12 @@ void bitmask(const Case& of, int32_t kind) {
         for (int64_t i = 0; i < (m.rows - first) * m.columns; ++i)
             if (rows[i] != m.values[first * m.columns + i] * (kind == kInt8 ? 0.5f : 1.0f) && ++failures < 20)
                 std::printf("rows from %lld, kind %d: entry %lld differs\n", (long long)first, kind, (long long)i);
+        if (!sparsearch_bitmask_spreads(&w)) continue;
+        std::vector<Bfloat16> spread((m.rows - first) * m.columns, Bfloat16{0xffff});
+        sparsearch_bitmask_bfloat16_rows(&w, first, m.rows, spread.data(), of.threads);
+        for (int64_t i = 0; i < (m.rows - first) * m.columns; ++i)
+            if (spread[i].bits != narrow<Bfloat16>(m.values[first * m.columns + i]).bits && ++failures < 20)
+                std::printf("bfloat16 rows from %lld: entry %lld differs\n", (long long)first, (long long)i);
     }
 }
 

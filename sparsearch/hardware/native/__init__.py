@@ -119,10 +119,21 @@ def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
 
 
 def widen(weight: Handle, first: int, to: Tensor) -> None:
-    """Writes rows of a bit mask's weight from `first`, which is even, into `to` float32 `[rows, columns]`."""
+    """Writes rows of a bit mask's weight from `first`, which is even, into `to` `[rows, columns]`.
+
+    It is float32, or bfloat16 where the weight `spreads`.
+    """
     found = library()
     assert found is not None
-    found.sparsearch_bitmask_rows(weight.address, first, first + len(to), to.data_ptr(), torch.get_num_threads())
+    write = found.sparsearch_bitmask_rows if to.dtype == torch.float32 else found.sparsearch_bitmask_bfloat16_rows
+    write(weight.address, first, first + len(to), to.data_ptr(), torch.get_num_threads())
+
+
+def spreads(weight: Handle) -> bool:
+    """Whether `widen` writes bfloat16 too: the weight is stored in it, and the processor multiplies it quickly."""
+    found = library()
+    assert found is not None
+    return bool(found.sparsearch_bitmask_spreads(weight.address))
 
 
 def in_tiles(weight: Handle) -> bool:
@@ -132,8 +143,8 @@ def in_tiles(weight: Handle) -> bool:
     return bool(found.sparsearch_bitmask_in_tiles(weight.address))
 
 
-def inputs(weight: Handle, x: Tensor) -> Tensor:
-    """x `[tokens, columns]` as the library reads it.
+def inputs(weight: Handle, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """x `[tokens, columns]` as a product in `dtype` reads it; the library's own are in float32.
 
     Raises:
         ValueError: it does not fit the weight.
@@ -141,14 +152,14 @@ def inputs(weight: Handle, x: Tensor) -> Tensor:
     if x.dim() != 2 or x.shape[1] != weight.weight.columns:
         raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
     # A conversion that has nothing to do takes a tenth of a small product.
-    return (x if x.dtype == torch.float32 else x.to(torch.float32)).contiguous()
+    return (x if x.dtype == dtype else x.to(dtype)).contiguous()
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer = ctypes.c_void_p
-    found.sparsearch_bitmask_in_tiles.argtypes = (pointer,)
+    found.sparsearch_bitmask_in_tiles.argtypes = found.sparsearch_bitmask_spreads.argtypes = (pointer,)
     for name in ("sparsearch_bitmask", "sparsearch_csr16"):
         getattr(found, name).argtypes = (pointer, pointer, ctypes.c_int64, pointer, ctypes.c_int)
-    rows = found.sparsearch_bitmask_rows
-    rows.argtypes, rows.restype = (pointer, ctypes.c_int64, ctypes.c_int64, pointer, ctypes.c_int), None
+    for rows in (found.sparsearch_bitmask_rows, found.sparsearch_bitmask_bfloat16_rows):
+        rows.argtypes, rows.restype = (pointer, ctypes.c_int64, ctypes.c_int64, pointer, ctypes.c_int), None
     return found

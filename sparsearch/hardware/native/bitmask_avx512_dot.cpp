@@ -60,6 +60,25 @@ void dot_products(const Bitmask& w, const Prepared& x, int64_t first, int64_t la
     }
 }
 
+template <bool kFull>
+void spread(const Bitmask& w, int64_t first, int64_t last, Bfloat16* to) {
+    int64_t blocks = padded(w.columns) / kBlock;
+    for (int64_t g = first; g < last; ++g) {
+        const Bfloat16* value = values_of<Bfloat16, kFull>(w, g);
+        for (int64_t b = 0; b < blocks; ++b)
+            for (int r = 0; r < kGroupRows; ++r) {
+                __m512i v[2];
+                uint64_t mask = kFull ? 0 : w.masks[(g * blocks + b) * kGroupRows + r];
+                value = halves<kFull>(mask, value, v);
+                if (g * kGroupRows + r >= w.rows) continue;
+                Bfloat16* at = to + ((g - first) * kGroupRows + r) * w.columns + b * kBlock;
+                int64_t left = w.columns - b * kBlock;
+                for (int i = 0; i < 2; ++i, at += 32, left -= 32)
+                    if (left > 0) _mm512_mask_storeu_epi16(at, _cvtu32_mask32(left >= 32 ? ~0u : (1u << left) - 1), v[i]);
+            }
+    }
+}
+
 SS_TARGET_END
 
 #define SS_DOT(tokens) dot_products<false, tokens>
@@ -73,6 +92,8 @@ const BitmaskKernel kFullKernel = {prepare_two_bfloat16, full_dot, sizeof(float)
 }  // namespace
 
 const BitmaskKernel* avx512_dot(bool full) { return full ? &kFullKernel : &kKernel; }
+
+Spread avx512_spread(bool full) { return full ? spread<true> : spread<false>; }
 
 }  // namespace sparsearch
 #endif

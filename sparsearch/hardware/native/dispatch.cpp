@@ -93,6 +93,13 @@ Widen widen_kernel(int32_t kind) {
     return portable_widen(kind);
 }
 
+Spread spread_kernel(int32_t kind) {
+#ifdef SS_X86
+    if (level >= kAvx512Bf16 && is_bfloat16(kind)) return avx512_spread(kind == kFullBfloat16);
+#endif
+    return nullptr;
+}
+
 const Csr16Kernel* csr16_kernel() {
 #ifdef SS_X86
     if (level >= kAvx512) return avx512_csr16();
@@ -144,20 +151,28 @@ void bitmask_item(void* context, int64_t item) {
     }
 }
 
-struct WidenCall {
+template <class To>
+struct RowsCall {
     const Bitmask* w;
-    Widen widen;
+    void (*rows)(const Bitmask&, int64_t, int64_t, To*);
     int64_t first, last;  // groups
-    float* to;
+    To* to;
 };
 
 constexpr int64_t kWidenedTogether = 8;
 
-void widen_item(void* context, int64_t item) {
-    const WidenCall& call = *static_cast<WidenCall*>(context);
+template <class To>
+void rows_item(void* context, int64_t item) {
+    const RowsCall<To>& call = *static_cast<RowsCall<To>*>(context);
     int64_t from = item * kWidenedTogether, first = call.first + from;
-    call.widen(*call.w, first, at_most(first + kWidenedTogether, call.last),
-               call.to + from * kGroupRows * call.w->columns);
+    call.rows(*call.w, first, at_most(first + kWidenedTogether, call.last),
+              call.to + from * kGroupRows * call.w->columns);
+}
+
+template <class To>
+void write_rows(RowsCall<To> call, int threads) {
+    int64_t groups = call.last - call.first;
+    parallel(threads, (groups + kWidenedTogether - 1) / kWidenedTogether, rows_item<To>, &call);
 }
 
 struct Csr16Call {
@@ -272,9 +287,19 @@ int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tok
 // Rows `first`, which is even, to `last` of the weights, zeros included: to [last - first, columns].
 void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last, float* to, int threads) {
     using namespace sparsearch;
-    WidenCall call{w, widen_kernel(w->kind), first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to};
-    parallel(threads, (call.last - call.first + kWidenedTogether - 1) / kWidenedTogether, widen_item, &call);
+    write_rows<float>({w, widen_kernel(w->kind), first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to}, threads);
 }
+
+// The same in bfloat16, where sparsearch_bitmask_spreads.
+void sparsearch_bitmask_bfloat16_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last,
+                                      sparsearch::Bfloat16* to, int threads) {
+    using namespace sparsearch;
+    Spread spread = spread_kernel(w->kind);
+    write_rows<Bfloat16>({w, spread, first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to}, threads);
+}
+
+// Whether there are rows in bfloat16: of such values, where the processor multiplies them quickly.
+int sparsearch_bitmask_spreads(const sparsearch::Bitmask* w) { return sparsearch::spread_kernel(w->kind) != nullptr; }
 
 // Whether products of many tokens with finite inputs are made in tiles: faster than widening the weights for others.
 int sparsearch_bitmask_in_tiles(const sparsearch::Bitmask* w) {

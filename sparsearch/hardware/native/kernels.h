@@ -72,6 +72,8 @@ typedef void (*Groups)(const Bitmask& w, const Prepared& x, int64_t first, int64
 
 // Groups as dense rows: to [rows, columns], which begins with the first row of the group `first`.
 typedef void (*Widen)(const Bitmask& w, int64_t first, int64_t last, float* to);
+// The same for bfloat16 values as they are.
+typedef void (*Spread)(const Bitmask& w, int64_t first, int64_t last, Bfloat16* to);
 
 struct BitmaskKernel {
     Prepare prepare;
@@ -94,6 +96,7 @@ const BitmaskKernel* avx2_bitmask(int32_t kind);
 const BitmaskKernel* avx512_bitmask(int32_t kind, bool bfloat16_instructions);
 const BitmaskKernel* avx512_int8();
 const BitmaskKernel* avx512_dot(bool full);
+Spread avx512_spread(bool full);
 bool has_amx();
 const BitmaskKernel* amx_bitmask(bool full, bool bfloat16_inputs);
 Widen portable_widen(int32_t kind);
