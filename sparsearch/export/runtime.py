@@ -34,10 +34,10 @@ def export_runtime(
     """Writes `model` with `weights` packed, for a CPU: smaller in memory and on disk, and faster for few tokens.
 
     A weight is rounded to the checkpoint's dtype, as the dense layout rounds it, and packed for its backends, or else
-    in the smallest form whose values are those (`runtime.choice`); level 0 as well, and the output projection where
-    that makes it smaller, though it is pruned nowhere: every token reads all of it. What else is no site stays in the
-    dtype that the model computes in here, so that it is used where the file is mapped. Other arguments and errors: as
-    `export_dense`. Needs memory for the packed weights.
+    in the smallest form whose values are those (`runtime.choice`); level 0 as well, and the output projection where a
+    kernel of ours needs no more bytes, though it is pruned nowhere: every token reads all of it. What else is no site
+    stays in the dtype that the model computes in here, so that it is used where the file is mapped. Other arguments
+    and errors: as `export_dense`. Needs memory for the packed weights.
 
     Args:
         forms: what to pack sites for, by name (`fastest_forms`); None: every one in its smallest form.

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sparsearch.hardware import native
 from sparsearch.model.load import wrap_model
@@ -25,8 +26,21 @@ def test_a_head_of_16_bits_is_packed_and_computes_the_same(tiny_model, family):
     assert pack_head(model, {path}) == {}
 
 
+@needs_native
+def test_a_head_that_is_computed_in_16_bits_is_packed_into_as_many():
+    sizes = {"vocab_size": 129, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2}
+    config = LlamaConfig(**sizes, num_key_value_heads=2, num_hidden_layers=1)
+    model = wrap_model(LlamaForCausalLM(config).to(torch.bfloat16), "tiny", torch.bfloat16)
+    ((path, linear),) = packed_head(model).items()
+    own = model.module.get_submodule(path)
+    assert linear.packed_bytes == 130 * 64 * 2
+    x = torch.randn(3, own.in_features, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        assert torch.allclose(linear(x), own(x), rtol=2**-7, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("family", "storage"), [("gpt2", torch.float32), ("bert", torch.bfloat16), ("vit", torch.bfloat16)]
 )
-def test_where_nothing_gets_smaller_or_there_is_no_head_nothing_is_packed(tiny_model, family, storage):
+def test_where_there_is_no_head_or_no_form_of_fewer_bits_nothing_is_packed(tiny_model, family, storage):
     assert packed_head(wrapped(tiny_model(family), storage)) == {}
