@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def load(path: str | Path, *, trust_remote_code: bool = False) -> Any:
         dtype = getattr(torch, index.dtype)
         forms = _forms(linear, packed, folder, dtype, lacking)
         model.set_submodule(linear.module, PackedLinear(forms, biases[linear.module], dtype))
+    _untie(model, biases)
     if lacking:
         _warn(index, lacking)
     return model.eval().requires_grad_(False)
@@ -136,6 +137,14 @@ def _fill(model: Any, state: Mapping[str, Tensor], packed: set[str], folder: Pat
     left = [name for name, tensor in others if id(tensor) not in filled]
     if left:
         raise ResourceError(f"{folder / STATE}: {left[0]} is missing; export it again")
+
+
+def _untie(model: Any, packed: Collection[str]) -> None:
+    """Has the model say that an output projection that is packed shares nothing: `tie_weights` would replace it."""
+    tied = {target for target in model.all_tied_weights_keys if target.rpartition(".")[0] in packed}
+    if tied:
+        model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+        model.all_tied_weights_keys = {k: v for k, v in model.all_tied_weights_keys.items() if k not in tied}
 
 
 def _all_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

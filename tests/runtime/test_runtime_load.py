@@ -104,6 +104,15 @@ def test_the_head_is_packed_in_the_type_of_the_checkpoint(export, family, storag
 
 
 @needs_native
+def test_tying_the_weights_again_leaves_a_packed_head_alone(export):
+    module = load(export("gpt2", storage=torch.bfloat16).folder)
+    head, before = module.get_output_embeddings(), outputs(module, "gpt2")
+    module.tie_weights()
+    assert module.get_output_embeddings() is head
+    assert torch.equal(outputs(module, "gpt2"), before)
+
+
+@needs_native
 def test_weights_of_a_float16_checkpoint_keep_its_16_bits(export):
     module = load(export("llama", storage=torch.float16).folder)
     assert {m.forms[0].backend.stored for m in module.modules() if isinstance(m, PackedLinear)} == {torch.float16}
