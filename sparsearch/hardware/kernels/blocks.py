@@ -28,9 +28,9 @@ class BlockBackend(NativeBackend):
     stored: ClassVar[torch.dtype]
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
-        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 or 32 at a time, or many at once."""
+        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 or 32 at a time, or all at once."""
         assert isinstance(packed.handle, native.Handle)
-        return many_tokens.product(packed.handle, x, packed.shape[0])
+        return many_tokens.product(packed.handle, x, packed.shape[0], self.stored)
 
 
 def blocks(matrix: Tensor) -> Tensor:

@@ -8,15 +8,19 @@ from torch import Tensor
 from sparsearch.hardware import native
 from sparsearch.hardware.kernels.dense_prepacked import DensePrepacked
 
-MOST_TOKENS = {torch.float32: 64, torch.bfloat16: 16}
-"""By the type that is multiplied. With more, spreading a weight for every eight tokens takes longer than spreading it
-once, into memory."""
+FEW = 16
+"""Tokens that our own kernels always take."""
+
+MOST_TOKENS = {torch.float32: 32, torch.float16: 32, torch.bfloat16: 64, torch.int8: 64}
+"""Those that they take where the product is in float32, by the type of the values: with more, spreading a weight for
+every eight tokens takes longer than spreading it once, into memory. (64 tokens on Zen 5: 1.2 times as long for the
+first two, as long or less for the others, for which it has instructions.)"""
 
 BUFFER = 4 * 2**20
 """Bytes of rows that are spread together: they stay in the caches."""
 
 
-def product(weight: native.Handle, x: Tensor, rows: int) -> Tensor:
+def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) -> Tensor:
     """`x @ W.T` of x `[tokens, columns]`, of the type of x; for many tokens torch's, on rows that are spread for it.
 
     With 256 tokens the multiplications take most of the time, and the libraries make those of larger tiles: spreading
@@ -25,15 +29,17 @@ def product(weight: native.Handle, x: Tensor, rows: int) -> Tensor:
     bfloat16 and the processor multiplies that, it is 1.9 to 2.5 times as fast as our own for 64 tokens already (Zen 5).
     With AMX our own are faster at any number.
 
+    Args:
+        stored: type of the weight's values.
+
     Raises:
         ValueError: x does not fit the weight.
     """
-    few = x.shape[0] <= MOST_TOKENS[torch.bfloat16]
     # Spread, the zeros of a row with an infinite scale would be NaN.
-    if few or not weight.weight.finite or native.in_tiles(weight):
+    if x.shape[0] <= FEW or not weight.weight.finite or native.in_tiles(weight):
         return native.product("sparsearch_bitmask", weight, x, rows)
     dtype = _multiplied_in(weight, x)
-    if x.shape[0] <= MOST_TOKENS[dtype]:
+    if dtype == torch.float32 and x.shape[0] <= MOST_TOKENS[stored]:
         return native.product("sparsearch_bitmask", weight, x, rows)
     inputs, columns = native.inputs(weight, x, dtype).detach(), weight.weight.columns
     out = torch.empty(inputs.shape[0], rows, dtype=dtype)
