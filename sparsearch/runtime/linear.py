@@ -74,13 +74,16 @@ class PackedLinear(nn.Module):
         """
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError("packed linears compute no gradients; run the model under torch.no_grad()")
-        tokens = x.reshape(-1, self.in_features)
-        count = tokens.shape[0]
-        chosen = self.form(count)
-        product = chosen.backend.matmul(tokens, chosen.packed) if count else x.new_empty(0, self.out_features)
-        if self.bias is not None:
-            product = product + self.bias
-        return product.view(*x.shape[:-1], self.out_features)
+        tokens = x.numel() // self.in_features
+        if not tokens:
+            return x.new_empty(*x.shape[:-1], self.out_features)
+        chosen = self.form(tokens)
+        if chosen.backend.any_shape:
+            product = chosen.backend.matmul(x, chosen.packed)
+        else:
+            flat = chosen.backend.matmul(x.reshape(-1, self.in_features), chosen.packed)
+            product = flat.view(*x.shape[:-1], self.out_features)
+        return product if self.bias is None else product + self.bias
 
     def extra_repr(self) -> str:
         """Shape and backends, for `print(model)`."""

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from kernel_cases import AVAILABLE, SHAPES, assert_close, product, random_input, random_weight, token_counts
@@ -80,6 +82,16 @@ def test_inputs_and_weights_need_not_be_contiguous(backend):
         ):
             with torch.no_grad():
                 assert_close(backend, product(backend, x, packed), x, weight)
+
+
+@pytest.mark.parametrize("backend", [one for one in AVAILABLE if one.any_shape], ids=lambda backend: backend.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dimensions_before_the_last_are_kept_where_it_says_so(backend, dtype):
+    packed = backend.pack(random_weight((48, 64), 0.6, dtype=dtype))
+    for leading in ((), (3,), (1, 1), (2, 5), (2, 3, 40)):
+        x = random_input(240, 64, dtype=dtype)[: math.prod(leading)].view(*leading, 64)
+        flat = backend.matmul(x.reshape(-1, 64), packed)
+        assert torch.equal(product(backend, x, packed), flat.view(*leading, 48))
 
 
 @each

@@ -155,7 +155,7 @@ def test_stored_tensors_that_do_not_fit_together_are_refused(name):
     for shape in ((140, 90), (70, 200), (70, 5 if name == "csr16" else 64)):
         with pytest.raises(ResourceError):
             backend.open(shape, stored)
-    with pytest.raises(ValueError, match=r"x has shape \[2, 91\]; the weight takes \[tokens, 90\]"):
+    with pytest.raises(ValueError, match=r"x has shape \[2, 91\]; the weight takes \[\.\.\., 90\]"):
         backend.matmul(random_input(2, 91), backend.open((70, 90), stored))
 
 

@@ -42,12 +42,14 @@ class Backend(ABC):
         skips_zeros: pruned positions may be left out of the sum, so that an infinite or NaN input is sure to reach
             only the outputs that have a weight for it. Where False the result is NaN and infinite where that of a
             dense product is (0 times infinity is NaN), and non-finite weights surface as they do there.
+        any_shape: `matmul` takes x `[..., in]` with any dimensions before the last, and gives `[..., out]`.
     """
 
     name: ClassVar[str]
     device: ClassVar[str] = "cpu"
     tolerance: ClassVar[float] = 1e-5
     skips_zeros: ClassVar[bool] = False
+    any_shape: ClassVar[bool] = False
 
     @abstractmethod
     def unavailable(self) -> str | None:

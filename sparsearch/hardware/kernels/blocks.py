@@ -28,7 +28,7 @@ class BlockBackend(NativeBackend):
     stored: ClassVar[torch.dtype]
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
-        """`x @ W.T`, zeros multiplied like every other weight; tokens are taken 8 or 32 at a time, or all at once."""
+        """`x @ W.T` of x `[..., in]`, zeros multiplied like every other weight; 8 or 32 tokens at a time, or all."""
         assert isinstance(packed.handle, native.Handle)
         return many_tokens.product(packed.handle, x, packed.shape[0], self.stored)
 

@@ -15,6 +15,7 @@ class Dense(StoredBackend):
     """`torch.nn.functional.linear` on the weight with its zeros."""
 
     name = "dense"
+    any_shape = True
 
     def unavailable(self) -> str | None:
         """Never: torch is required."""

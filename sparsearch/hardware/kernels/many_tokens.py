@@ -21,7 +21,7 @@ BUFFER = 4 * 2**20
 
 
 def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) -> Tensor:
-    """`x @ W.T` of x `[tokens, columns]`, of the type of x; for many tokens torch's, on rows that are spread for it.
+    """`x @ W.T` of x `[..., columns]`, of the type of x; for many tokens torch's, on rows that are spread for it.
 
     With 256 tokens the multiplications take most of the time, and the libraries make those of larger tiles: spreading
     all rows first takes 3 % of it, and the product as long as a dense one, with any instructions. (One thread, Zen 4:
@@ -35,21 +35,23 @@ def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) ->
     Raises:
         ValueError: x does not fit the weight.
     """
+    tokens = x.numel() // x.shape[-1]
     # Spread, the zeros of a row with an infinite scale would be NaN.
-    if x.shape[0] <= FEW or not weight.weight.finite or native.in_tiles(weight):
+    if tokens <= FEW or not weight.weight.finite or native.in_tiles(weight):
         return native.product("sparsearch_bitmask", weight, x, rows)
     dtype = _multiplied_in(weight, x)
-    if dtype == torch.float32 and x.shape[0] <= MOST_TOKENS[stored]:
+    if dtype == torch.float32 and tokens <= MOST_TOKENS[stored]:
         return native.product("sparsearch_bitmask", weight, x, rows)
-    inputs, columns = native.inputs(weight, x, dtype).detach(), weight.weight.columns
-    out = torch.empty(inputs.shape[0], rows, dtype=dtype)
+    columns = weight.weight.columns
+    inputs = native.inputs(weight, x, dtype).detach().view(tokens, columns)
+    out = torch.empty(tokens, rows, dtype=dtype)
     dense = torch.nn.functional.linear if DensePrepacked().unavailable() else _by_onednn
     buffer = torch.empty(min(rows, max(64, BUFFER // (dtype.itemsize * columns) // 2 * 2)), columns, dtype=dtype)
     for first in range(0, rows, len(buffer)):
         last = min(first + len(buffer), rows)
         native.widen(weight, first, buffer[: last - first])
         out[:, first:last] = dense(inputs, buffer[: last - first])
-    return out if x.dtype == dtype else out.to(x.dtype)
+    return out.to(x.dtype).view(*x.shape[:-1], rows)
 
 
 def _multiplied_in(weight: native.Handle, x: Tensor) -> torch.dtype:

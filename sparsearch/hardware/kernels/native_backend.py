@@ -14,6 +14,9 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 class NativeBackend(StoredBackend):
     """A kernel of the native library, on weights of any floating type up to float32."""
 
+    # One token in a model is `[1, 1, in]`: reshaping it and its product takes as long as the call of the kernel.
+    any_shape = True
+
     def unavailable(self) -> str | None:
         """Where the native library is missing."""
         return native.unavailable()

@@ -103,7 +103,7 @@ def level() -> str:
 
 
 def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
-    """`x @ W.T` of x `[tokens, columns]` by a function of the library, with torch's number of threads.
+    """`x @ W.T` of x `[..., columns]` by a function of the library, with torch's number of threads.
 
     The library sees float32; the result has the type of x.
 
@@ -111,10 +111,10 @@ def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
         ValueError: x does not fit the weight.
     """
     given = inputs(weight, x)
-    out = torch.empty(given.shape[0], rows)
-    call = getattr(library(), function)
-    if call(weight.address, given.data_ptr(), given.shape[0], out.data_ptr(), torch.get_num_threads()):
-        raise MemoryError(f"no memory for the inputs of a product with {given.shape[0]} tokens")
+    out = torch.empty(*x.shape[:-1], rows)
+    call, tokens = getattr(library(), function), given.numel() // given.shape[-1]
+    if call(weight.address, given.data_ptr(), tokens, out.data_ptr(), torch.get_num_threads()):
+        raise MemoryError(f"no memory for the inputs of a product with {tokens} tokens")
     return out if x.dtype == torch.float32 else out.to(x.dtype)
 
 
@@ -144,13 +144,13 @@ def in_tiles(weight: Handle) -> bool:
 
 
 def inputs(weight: Handle, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """x `[tokens, columns]` as a product in `dtype` reads it; the library's own are in float32.
+    """x `[..., columns]`, contiguous, as a product in `dtype` reads it; the library's own are in float32.
 
     Raises:
         ValueError: it does not fit the weight.
     """
-    if x.dim() != 2 or x.shape[1] != weight.weight.columns:
-        raise ValueError(f"x has shape {list(x.shape)}; the weight takes [tokens, {weight.weight.columns}]")
+    if x.shape[-1] != weight.weight.columns:
+        raise ValueError(f"x has shape {list(x.shape)}; the weight takes [..., {weight.weight.columns}]")
     # A conversion that has nothing to do takes a tenth of a small product.
     return (x if x.dtype == dtype else x.to(dtype)).contiguous()
 
