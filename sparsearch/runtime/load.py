@@ -141,10 +141,11 @@ def _fill(model: Any, state: Mapping[str, Tensor], packed: set[str], folder: Pat
 
 def _untie(model: Any, packed: Collection[str]) -> None:
     """Has the model say that an output projection that is packed shares nothing: `tie_weights` would replace it."""
-    tied = {target for target in model.all_tied_weights_keys if target.rpartition(".")[0] in packed}
+    sources = getattr(model, "all_tied_weights_keys", {})
+    tied = {target for target in sources if target.rpartition(".")[0] in packed}
     if tied:
         model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
-        model.all_tied_weights_keys = {k: v for k, v in model.all_tied_weights_keys.items() if k not in tied}
+        model.all_tied_weights_keys = {name: source for name, source in sources.items() if name not in tied}
 
 
 def _all_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
