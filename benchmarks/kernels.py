@@ -6,8 +6,8 @@ finds its weights outside the caches. Times are of the whole call, with one thre
 (another process on the core does not count), with more on the clock; medians over rounds. The bandwidth is that of the
 fastest of some reductions (`READERS`) over large pages, measured before each cell, the median of all. Targets, for
 one token at 60 %: 3 times the best dense product, and no more than 1 / 0.7 of the time in which the stored bytes can
-be read. Float32 values with their masks are 0.43 of the dense bytes there, so that memory allows them 2.3 times: only
-the second target is theirs.
+be read. Float32 values with their masks are 0.43 of the dense bytes there, which allows them 2.3 times where dense
+products read at memory's pace as well: only the second target is theirs.
 """
 
 from __future__ import annotations
