@@ -22,15 +22,18 @@ class BlockBackend(NativeBackend):
     Attributes:
         kind: of `enum Kind` in kernels.h.
         stored: type of the values.
+        most_tokens: in float32; with more, spreading the weight for every eight of them takes longer than spreading it
+            once, into memory.
     """
 
     kind: ClassVar[int]
     stored: ClassVar[torch.dtype]
+    most_tokens: ClassVar[int] = 64
 
     def matmul(self, x: Tensor, packed: Packed) -> Tensor:
         """`x @ W.T` of x `[..., in]`, zeros multiplied like every other weight; 8 or 32 tokens at a time, or all."""
         assert isinstance(packed.handle, native.Handle)
-        return many_tokens.product(packed.handle, x, packed.shape[0], self.stored)
+        return many_tokens.product(packed.handle, x, packed.shape[0], self.most_tokens)
 
 
 def blocks(matrix: Tensor) -> Tensor:

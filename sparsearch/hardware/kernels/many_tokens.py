@@ -11,16 +11,11 @@ from sparsearch.hardware.kernels.dense_prepacked import DensePrepacked
 FEW = 16
 """Tokens that our own kernels always take."""
 
-MOST_TOKENS = {torch.float32: 32, torch.float16: 32, torch.bfloat16: 64, torch.int8: 64}
-"""Those that they take where the product is in float32, by the type of the values: with more, spreading a weight for
-every eight tokens takes longer than spreading it once, into memory. (64 tokens on Zen 5: 1.2 times as long for the
-first two, as long or less for the others, for which it has instructions.)"""
-
 BUFFER = 4 * 2**20
 """Bytes of rows that are spread together: they stay in the caches."""
 
 
-def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) -> Tensor:
+def product(weight: native.Handle, x: Tensor, rows: int, most: int) -> Tensor:
     """`x @ W.T` of x `[..., columns]`, of the type of x; for many tokens torch's, on rows that are spread for it.
 
     With 256 tokens the multiplications take most of the time, and the libraries make those of larger tiles: spreading
@@ -30,7 +25,7 @@ def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) ->
     With AMX our own are faster at any number.
 
     Args:
-        stored: type of the weight's values.
+        most: tokens up to which our own kernel is the faster one where the product is in float32.
 
     Raises:
         ValueError: x does not fit the weight.
@@ -40,7 +35,7 @@ def product(weight: native.Handle, x: Tensor, rows: int, stored: torch.dtype) ->
     if tokens <= FEW or not weight.weight.finite or native.in_tiles(weight):
         return native.product("sparsearch_bitmask", weight, x, rows)
     dtype = _multiplied_in(weight, x)
-    if dtype == torch.float32 and tokens <= MOST_TOKENS[stored]:
+    if dtype == torch.float32 and tokens <= most:
         return native.product("sparsearch_bitmask", weight, x, rows)
     columns = weight.weight.columns
     inputs = native.inputs(weight, x, dtype).detach().view(tokens, columns)
