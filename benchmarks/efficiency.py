@@ -46,8 +46,10 @@ class Result:
         return next((tokens for tokens, mean in self.curve if mean <= value), NEVER)
 
     def at(self, tokens: float) -> float:
-        """The held-out mean that it stood at after so many tokens; what it began with before its first point."""
-        return next((mean for spent, mean in reversed(self.curve) if spent <= tokens), self.curve[0][1])
+        """The held-out mean that it stood at after so many tokens: between the points of the curve, which are few, by
+        a straight line over the logarithm of tokens; what it began with before the first, what it ended with after."""
+        spent, means = zip(*self.curve, strict=True)
+        return float(np.interp(np.log(tokens), np.log(spent), means))
 
     @property
     def elsewhere(self) -> float:

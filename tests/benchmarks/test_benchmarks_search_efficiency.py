@@ -32,8 +32,9 @@ def test_a_value_counts_as_reached_at_the_first_point_that_is_no_higher():
     assert OURS[0].reaches(0.5) == 20 and OURS[0].reaches(1.0) == 10 and OURS[0].reaches(0.49) == NEVER
 
 
-def test_between_two_points_the_earlier_one_stands():
-    assert RIVAL[0].at(199.0) == 0.8 and RIVAL[0].at(200.0) == 0.45 and RIVAL[0].at(1.0) == 2.0
+def test_between_two_points_a_line_over_the_logarithm_of_tokens_stands():
+    assert RIVAL[0].at(30.0) == pytest.approx(0.8) and RIVAL[0].at((30.0 * 200.0) ** 0.5) == pytest.approx(0.625)
+    assert RIVAL[0].at(1.0) == 2.0 and RIVAL[0].at(1e6) == 0.45
 
 
 def test_duels_compare_seed_by_seed():
@@ -41,8 +42,8 @@ def test_duels_compare_seed_by_seed():
     assert row["rival"] == "rival" and row["seeds"] == 3
     assert row["never reached"] == 1  # seed 0 ends at 0.5 > 0.45
     assert row["share"] == 20 / 400 and row["Mtokens to reach"] == 20 / 1e6
-    assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / 0.8)
-    assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / 2.0)
+    assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / RIVAL[0].at(40.0))
+    assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / RIVAL[0].at(20.0))
     assert row["lower in the end"] == pytest.approx(1 - 0.4 / 0.45)
 
 
