@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from math import log
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,8 @@ def test_duels_compare_seed_by_seed():
     assert row["rival"] == "rival" and row["seeds"] == 3
     assert row["never reached"] == 1  # seed 0 ends at 0.5 > 0.45
     assert row["share"] == 20 / 400 and row["Mtokens to reach"] == 20 / 1e6
-    assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / RIVAL[0].at(40.0))
-    assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / RIVAL[0].at(20.0))
+    assert row["lower at equal tokens"] == pytest.approx(1 - 0.4 / (0.8 - 0.35 * log(40 / 30) / log(200 / 30)))
+    assert row["lower at 1/20"] == pytest.approx(1 - 0.4 / (2.0 - 1.2 * log(20 / 5) / log(30 / 5)))
     assert row["lower in the end"] == pytest.approx(1 - 0.4 / 0.45)
 
 

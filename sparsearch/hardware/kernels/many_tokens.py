@@ -32,10 +32,9 @@ def product(weight: native.Handle, x: Tensor, rows: int, most: int) -> Tensor:
     """
     tokens = x.numel() // x.shape[-1]
     # Spread, the zeros of a row with an infinite scale would be NaN.
-    if tokens <= FEW or not weight.weight.finite or native.in_tiles(weight):
-        return native.product("sparsearch_bitmask", weight, x, rows)
-    dtype = _multiplied_in(weight, x)
-    if dtype == torch.float32 and tokens <= most:
+    own = tokens <= FEW or not weight.weight.finite or native.in_tiles(weight)
+    dtype = torch.float32 if own else _multiplied_in(weight, x)
+    if own or (dtype == torch.float32 and tokens <= most):
         return native.product("sparsearch_bitmask", weight, x, rows)
     columns = weight.weight.columns
     inputs = native.inputs(weight, x, dtype).detach().view(tokens, columns)

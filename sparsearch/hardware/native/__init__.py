@@ -97,9 +97,7 @@ def unavailable() -> str | None:
 
 def level() -> str:
     """The instructions that this processor has, one of `LEVELS`."""
-    found = library()
-    assert found is not None
-    return LEVELS[found.sparsearch_best_level()]
+    return LEVELS[_loaded().sparsearch_best_level()]
 
 
 def product(function: str, weight: Handle, x: Tensor, rows: int) -> Tensor:
@@ -123,24 +121,19 @@ def widen(weight: Handle, first: int, to: Tensor) -> None:
 
     It is float32, or bfloat16 where the weight `spreads`.
     """
-    found = library()
-    assert found is not None
+    found = _loaded()
     write = found.sparsearch_bitmask_rows if to.dtype == torch.float32 else found.sparsearch_bitmask_bfloat16_rows
     write(weight.address, first, first + len(to), to.data_ptr(), torch.get_num_threads())
 
 
 def spreads(weight: Handle) -> bool:
     """Whether `widen` writes bfloat16 too: the weight is stored in it, and the processor multiplies it quickly."""
-    found = library()
-    assert found is not None
-    return bool(found.sparsearch_bitmask_spreads(weight.address))
+    return bool(_loaded().sparsearch_bitmask_spreads(weight.address))
 
 
 def in_tiles(weight: Handle) -> bool:
     """Whether `product` of a bit mask's weight takes many tokens at once, in tiles."""
-    found = library()
-    assert found is not None
-    return bool(found.sparsearch_bitmask_in_tiles(weight.address))
+    return bool(_loaded().sparsearch_bitmask_in_tiles(weight.address))
 
 
 def inputs(weight: Handle, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -153,6 +146,13 @@ def inputs(weight: Handle, x: Tensor, dtype: torch.dtype = torch.float32) -> Ten
         raise ValueError(f"x has shape {list(x.shape)}; the weight takes [..., {weight.weight.columns}]")
     # A conversion that has nothing to do takes a tenth of a small product.
     return (x if x.dtype == dtype else x.to(dtype)).contiguous()
+
+
+def _loaded() -> ctypes.CDLL:
+    """The library, which `unavailable` has not said to be missing."""
+    found = library()
+    assert found is not None
+    return found
 
 
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL:

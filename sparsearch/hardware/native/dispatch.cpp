@@ -170,7 +170,9 @@ void rows_item(void* context, int64_t item) {
 }
 
 template <class To>
-void write_rows(RowsCall<To> call, int threads) {
+void write_rows(const Bitmask* w, void (*rows)(const Bitmask&, int64_t, int64_t, To*), int64_t first, int64_t last,
+                To* to, int threads) {
+    RowsCall<To> call{w, rows, first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to};
     int64_t groups = call.last - call.first;
     parallel(threads, (groups + kWidenedTogether - 1) / kWidenedTogether, rows_item<To>, &call);
 }
@@ -286,16 +288,13 @@ int sparsearch_bitmask(const sparsearch::Bitmask* w, const float* x, int64_t tok
 
 // Rows `first`, which is even, to `last` of the weights, zeros included: to [last - first, columns].
 void sparsearch_bitmask_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last, float* to, int threads) {
-    using namespace sparsearch;
-    write_rows<float>({w, widen_kernel(w->kind), first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to}, threads);
+    sparsearch::write_rows(w, sparsearch::widen_kernel(w->kind), first, last, to, threads);
 }
 
 // The same in bfloat16, where sparsearch_bitmask_spreads.
 void sparsearch_bitmask_bfloat16_rows(const sparsearch::Bitmask* w, int64_t first, int64_t last,
                                       sparsearch::Bfloat16* to, int threads) {
-    using namespace sparsearch;
-    Spread spread = spread_kernel(w->kind);
-    write_rows<Bfloat16>({w, spread, first / kGroupRows, (last + kGroupRows - 1) / kGroupRows, to}, threads);
+    sparsearch::write_rows(w, sparsearch::spread_kernel(w->kind), first, last, to, threads);
 }
 
 // Whether there are rows in bfloat16: of such values, where the processor multiplies them quickly.
