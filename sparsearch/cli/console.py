@@ -67,7 +67,7 @@ class _BarListener:
 
 class _LineListener:
     def __init__(self) -> None:
-        self._started: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -75,11 +75,13 @@ class _LineListener:
             print(f"{event.stage}: {event.text}", file=sys.stderr, flush=True)
             return
         now = time.monotonic()
-        started = self._started.setdefault(event.stage, now)
+        began, already = self._first.setdefault(event.stage, (now, event.done))
         if event.done < event.total and now - self._printed.get(event.stage, -PLAIN_EVERY) < PLAIN_EVERY:
             return
         self._printed[event.stage] = now
-        left = (now - started) / event.done * (event.total - event.done) if event.done else None
-        eta = "" if left is None or event.done == event.total else f", about {left:.0f} s left"
+        # What was done at the first event took a time that nobody knows: an earlier run may have done it.
+        since = event.done - already
+        left = (now - began) / since * (event.total - event.done) if since > 0 else 0
+        eta = f", about {left:.0f} s left" if left else ""
         text = f", {event.text}" if event.text else ""
         print(f"{event.stage}: {event.done} of {event.total}{eta}{text}", file=sys.stderr, flush=True)
