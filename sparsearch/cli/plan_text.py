@@ -31,7 +31,7 @@ def plan_lines(plan: Plan) -> list[str]:
 def _range(resource: str, low: float, high: float) -> str:
     if resource == "latency":
         return f"{MILLI * low:.6g} to {MILLI * high:.6g} ms"
-    return f"{low:.6g} to {high:.6g}"
+    return f"{low:,.0f} to {high:,.0f}"
 
 
 def _size(size: float) -> str:

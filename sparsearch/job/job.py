@@ -136,7 +136,7 @@ class _Running:
             evaluations = self._evaluations(switcher, prepared.panels.search, "search", only_main=True)
 
             def report(progress: Progress, tokens: float) -> None:
-                self.announce.progress("search", progress.done, progress.total, f"{tokens:.4g} tokens")
+                self.announce.progress("search", progress.done, progress.total, f"{tokens:,.0f} tokens")
                 self.stop.check(progressed=evaluations.computed > 0)
 
             loop = SearchLoop(prepared.searcher(supernet), evaluations, report, self.supernets.around)
@@ -149,7 +149,7 @@ class _Running:
             if loop.rebuilt is not None:
                 self.journal.set_fact(REBUILT, list(loop.rebuilt.levels))
             why = f": {loop.searcher.outcome}" if loop.searcher.outcome else ""
-            self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:.4g} evaluated tokens{why}")
+            self.announce.line("search", f"{loop.searcher.name} is done after {loop.tokens:,.0f} evaluated tokens{why}")
             cost = self._search_cost(loop)
             return self._compare(loop, best, cost, switcher, evaluations)
         finally:

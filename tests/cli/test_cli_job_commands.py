@@ -46,7 +46,13 @@ def test_plan_shows_and_writes_nothing(job_file, sparsearch):
     before = tiny_jobs.listing(job_file.parent)
     answer = sparsearch("plan", job_file)
     assert answer.code == 0
-    for wanted in ("14 sites of 15,360 weights, 4 levels", "sparsity 0.5", "params: ", "evopress by kl: ", "to build"):
+    for wanted in (
+        "14 sites of 15,360 weights, 4 levels",
+        "sparsity 0.5",
+        "params: 135,072 to 146,592 reachable",
+        "evopress by kl: ",
+        "to build",
+    ):
         assert wanted in answer.out
     plan = json.loads(sparsearch("plan", job_file, "--json").out)
     assert (plan["sites"], plan["searcher"], plan["objective"], plan["supernet_ready"]) == (14, "evopress", "kl", False)
