@@ -136,6 +136,7 @@ class _Running:
             evaluations = self._evaluations(switcher, prepared.panels.search, "search", only_main=True)
 
             def report(progress: Progress, tokens: float) -> None:
+                """Tells how far the search is, and ends it where it is to stop."""
                 self.announce.progress("search", progress.done, progress.total, f"{tokens:,.0f} tokens")
                 self.stop.check(progressed=evaluations.computed > 0)
 

@@ -47,7 +47,7 @@ class QuadraticOptions(Options):
         caution: standard errors that are added to a predicted change before it is believed.
         redraws: further proposals of a round after one without a gain, each from a bootstrap of the sequences.
         fading: how much sensitivities still count by the time that every site has moved.
-        tolerance: share of the objective that a gain must reach for the search to go on as before; a smaller one is
+        tolerance: share of the objective that a round must gain for its descent to go on as before; a smaller gain is
             taken, and counts as none.
         patience: rounds in a row without a gain that end a descent, counted at full size in the first one.
         strength: of the first kick: standard deviation of the logarithms of its factors.

@@ -202,6 +202,7 @@ def test_it_says_why_it_stopped():
     searcher = make_searcher("quadratic", {"sequences": 4, "most": 16, "kicks": 2}, synthetic.problem, 0)
     assert searcher.outcome == ""
     drive(searcher, synthetic)
+    assert searcher.outcome.startswith("the last 2 of ")
     assert searcher.outcome.endswith(" kicks gained less than 1% each")
 
 
