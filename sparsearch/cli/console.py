@@ -67,7 +67,6 @@ class _BarListener:
 
 class _LineListener:
     def __init__(self) -> None:
-        self._first: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -75,13 +74,9 @@ class _LineListener:
             print(f"{event.stage}: {event.text}", file=sys.stderr, flush=True)
             return
         now = time.monotonic()
-        began, already = self._first.setdefault(event.stage, (now, event.done))
         if event.done < event.total and now - self._printed.get(event.stage, -PLAIN_EVERY) < PLAIN_EVERY:
             return
         self._printed[event.stage] = now
-        # What was done at the first event took a time that nobody knows: an earlier run may have done it.
-        since = event.done - already
-        left = (now - began) / since * (event.total - event.done) if since > 0 else 0
-        eta = f", about {left:.0f} s left" if left else ""
+        eta = f", about {event.left:.0f} s left" if event.left else ""
         text = f", {event.text}" if event.text else ""
         print(f"{event.stage}: {event.done} of {event.total}{eta}{text}", file=sys.stderr, flush=True)

@@ -15,12 +15,17 @@ STAGES = ("build", "search", "compare", "report", "export", "verify")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Progress of a stage, or a line of text (then `text` alone counts)."""
+    """Progress of a stage, or a line of text (then `text` alone counts).
+
+    Attributes:
+        left: seconds until the stage ends, at the pace of what this process has done of it; None before it has.
+    """
 
     stage: str
     done: int = 0
     total: int = 0
     text: str = ""
+    left: float | None = None
 
 
 Listener = Callable[[Event], None]
@@ -42,26 +47,24 @@ class Announcer:
     journal: Journal
     log: Path
     every: float = 1.0
-    _started: dict[str, float] = field(default_factory=dict)
+    _began: dict[str, tuple[float, int]] = field(default_factory=dict)
     _noted: float = 0.0
 
     def progress(self, stage: str, done: int, total: int, text: str = "") -> None:
         """`done` of `total` steps of a stage."""
         now = time.time()
-        begins = stage not in self._started
-        started = self._started.setdefault(stage, now)
-        self.listener(Event(stage, done, total, text))
+        begins = stage not in self._began
+        left = self._left(stage, done, total, now)
+        self.listener(Event(stage, done, total, text, left))
         if begins or done >= total or now - self._noted >= self.every:
             self._noted = now
-            fact = {
-                "stage": stage,
-                "done": done,
-                "total": total,
-                "started": started,
-                "updated": now,
-                "text": text,
-            }
+            fact = {"stage": stage, "done": done, "total": total, "left": left, "updated": now, "text": text}
             self.journal.set_fact("progress", fact)
+
+    def _left(self, stage: str, done: int, total: int, now: float) -> float | None:
+        """What was done at the first event took a time that nobody knows: an earlier process may have done it."""
+        began, already = self._began.setdefault(stage, (now, done))
+        return (now - began) / (done - already) * (total - done) if done > already else None
 
     def line(self, stage: str, text: str) -> None:
         """A line for people."""

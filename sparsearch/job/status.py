@@ -26,7 +26,7 @@ class Status:
         forward_tokens: what they cost together.
         running: whether a process owns the run folder.
         updated: when the job last reported, seconds since the epoch, or None.
-        eta: seconds until the stage ends at its pace so far, or None where that cannot be told.
+        eta: seconds from then until the stage ends at its pace so far, or None where that cannot be told.
         best: the figures of `profiles/best.json`, or None before there is one.
     """
 
@@ -49,7 +49,7 @@ class Status:
 def read_status(run_dir: str | Path) -> Status:
     """The status of the job in `run_dir`; changes nothing there.
 
-    Reads the fact "progress" (`{stage, done, total, text, started, updated}`, times in seconds since the
+    Reads the fact "progress" (`{stage, done, total, left, text, updated}`, times in seconds, since the
     epoch), sums up the evaluations, and takes the figures from the profile.
 
     Raises:
@@ -73,14 +73,6 @@ def read_status(run_dir: str | Path) -> Status:
         forward_tokens=sum(panel.forward_tokens for panel in totals),
         running=running,
         updated=progress.get("updated"),
-        eta=_eta(progress) if running else None,
+        eta=progress.get("left") if running else None,
         best=Profile.load(folder.best).figures if folder.best.exists() else None,
     )
-
-
-def _eta(progress: dict[str, Any]) -> float | None:
-    """Seconds left at the pace of the stage so far."""
-    if not progress.get("done") or not progress.get("total"):
-        return None
-    pace = (progress["updated"] - progress["started"]) / progress["done"]
-    return max(0.0, pace * (progress["total"] - progress["done"]))
