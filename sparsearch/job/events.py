@@ -52,19 +52,19 @@ class Announcer:
 
     def progress(self, stage: str, done: int, total: int, text: str = "") -> None:
         """`done` of `total` steps of a stage."""
-        now = time.time()
+        now = time.monotonic()
         begins = stage not in self._began
         left = self._left(stage, done, total, now)
         self.listener(Event(stage, done, total, text, left))
         if begins or done >= total or now - self._noted >= self.every:
             self._noted = now
-            fact = {"stage": stage, "done": done, "total": total, "left": left, "updated": now, "text": text}
+            fact = {"stage": stage, "done": done, "total": total, "left": left, "updated": time.time(), "text": text}
             self.journal.set_fact("progress", fact)
 
     def _left(self, stage: str, done: int, total: int, now: float) -> float | None:
         """What was done at the first event took a time that nobody knows: an earlier process may have done it."""
         began, already = self._began.setdefault(stage, (now, done))
-        return (now - began) / (done - already) * (total - done) if done > already else None
+        return (now - began) / (done - already) * max(total - done, 0) if done > already else None
 
     def line(self, stage: str, text: str) -> None:
         """A line for people."""

@@ -26,7 +26,7 @@ class Status:
         forward_tokens: what they cost together.
         running: whether a process owns the run folder.
         updated: when the job last reported, seconds since the epoch, or None.
-        eta: seconds from then until the stage ends at its pace so far, or None where that cannot be told.
+        eta: seconds from `updated` until the stage ends at its pace so far, or None where that cannot be told.
         best: the figures of `profiles/best.json`, or None before there is one.
     """
 
@@ -49,8 +49,8 @@ class Status:
 def read_status(run_dir: str | Path) -> Status:
     """The status of the job in `run_dir`; changes nothing there.
 
-    Reads the fact "progress" (`{stage, done, total, left, text, updated}`, times in seconds, since the
-    epoch), sums up the evaluations, and takes the figures from the profile.
+    Reads the fact "progress" (`{stage, done, total, left, text, updated}`, `left` in seconds, `updated` in seconds
+    since the epoch), sums up the evaluations, and takes the figures from the profile.
 
     Raises:
         ConfigError: no such folder.
